@@ -1,0 +1,173 @@
+"""Typed configuration: frozen dataclasses, strict TOML below, dotted flags above.
+
+`parse` is all that a command needs. Unknown TOML keys are refused with the nearest name; a misspelt
+flag is refused by tyro in the same way.
+"""
+
+import dataclasses
+import difflib
+import sys
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeVar
+
+import tyro
+
+from colibri.core.errors import UserError
+
+
+def _split_names(arguments: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in arguments[0].split(",") if name.strip())
+
+
+Names = Annotated[
+    tuple[str, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="A,B,...",
+        instance_from_str=_split_names,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(value)],
+    ),
+]
+"""Several names in one flag, separated by commas."""
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: typing.ClassVar[dict[str, Any]]
+
+
+ConfigT = TypeVar("ConfigT", bound=_Dataclass)
+
+
+def parse(
+    kind: type[ConfigT], argv: Sequence[str], *, prog: str, description: str, toml: Path | None
+) -> ConfigT:
+    """`kind` from its defaults, then the TOML file, then the flags in `argv`."""
+    default = load_toml(kind, toml) if toml else None
+    return tyro.cli(
+        kind,
+        args=list(argv),
+        prog=prog,
+        description=description,
+        default=default,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+
+
+def load_toml(kind: type[ConfigT], path: Path) -> ConfigT:
+    """A config from a TOML file. UserError names the key that is unknown or has the wrong type."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no config file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    return from_table(kind, table, where=str(path))
+
+
+def from_table(kind: type[ConfigT], table: dict[str, Any], *, where: str) -> ConfigT:
+    """A config from nested dicts; keys that `kind` lacks are refused with the nearest name."""
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {key!r}", hint=hint)
+        values[name] = _convert(hints[name], value, where=f"{where}: {key}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def to_table(config: object) -> dict[str, Any]:
+    """A config as plain JSON-ready values; the form that is written beside every output."""
+    value = _plain(config)
+    assert isinstance(value, dict)
+    return value
+
+
+def toml_flag(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Take `--config FILE` out of `argv`: it has to be read before the other flags are parsed."""
+    rest = list(argv)
+    for index, argument in enumerate(rest):
+        if argument == "--config":
+            if index + 1 == len(rest):
+                raise UserError("--config needs a file", hint="pass --config FILE.toml")
+            return Path(rest[index + 1]), rest[:index] + rest[index + 2 :]
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config=")), rest[:index] + rest[index + 1 :]
+    return None, rest
+
+
+def _convert(hint: Any, value: Any, *, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} has to be a table, found {value!r}")
+        return from_table(hint, value, where=where)
+    if isinstance(value, list):
+        arguments = typing.get_args(hint)
+        item = arguments[0] if arguments else Any
+        value = tuple(_convert(item, part, where=where) for part in value)
+    if not _fits(hint, value):
+        raise UserError(f"{where} has to be {_name(hint)}, found {value!r}")
+    if hint is Path or (Path in typing.get_args(hint) and isinstance(value, str)):
+        return Path(value)
+    return float(value) if hint is float else value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Annotated:
+        return _fits(arguments[0], value)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple)
+    if arguments:  # a union
+        return any(_fits(argument, value) for argument in arguments)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return getattr(hint, "__name__", None) or str(hint)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def run_command(command: typing.Callable[[], int]) -> int:
+    """Run a command line's body: a UserError becomes one line on stderr and exit status 2."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130

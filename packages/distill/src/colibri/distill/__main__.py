@@ -1,0 +1,7 @@
+"""`python -m colibri.distill`."""
+
+import sys
+
+from colibri.distill.cli import main
+
+sys.exit(main())

@@ -1,0 +1,70 @@
+"""Strict TOML below, dotted flags above."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from colibri.core.config import Names, from_table, parse, to_table, toml_flag
+from colibri.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inner:
+    lr: float = 0.5
+    mode: Literal["fast", "exact"] = "fast"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outer:
+    names: Names = ("a",)
+    out: Path = Path("out")
+    steps: int | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('names = ["x", "y"]\nsteps = 3\n[inner]\nlr = 1\n')
+    config = parse(Outer, ["--steps", "4"], prog="p", description="", toml=file)
+    assert config == Outer(names=("x", "y"), steps=4, inner=Inner(lr=1.0))
+    assert isinstance(config.inner.lr, float)
+
+
+def test_names_are_separated_by_commas() -> None:
+    config = parse(Outer, ["--names", "a,b, c"], prog="p", description="", toml=None)
+    assert config.names == ("a", "b", "c")
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"unknown key 'stepz'.*did you mean 'steps'"):
+        from_table(Outer, {"stepz": 1}, where="c.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"steps": "four"}, "steps"),
+        ({"inner": 3}, "table"),
+        ({"inner": {"mode": "slow"}}, "one of 'fast', 'exact'"),
+        ({"inner": {"lr": True}}, "float"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(table: dict[str, object], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        from_table(Outer, table, where="c.toml")
+
+
+def test_a_config_survives_being_written_and_read() -> None:
+    config = Outer(names=("q",), steps=2, inner=Inner(mode="exact"))
+    assert from_table(Outer, to_table(config), where="x") == config
+
+
+def test_config_flag_is_taken_out_of_the_arguments() -> None:
+    assert toml_flag(["--a", "1", "--config", "f.toml", "--b"]) == (
+        Path("f.toml"),
+        ["--a", "1", "--b"],
+    )
+    assert toml_flag(["--config=f.toml"]) == (Path("f.toml"), [])
+    with pytest.raises(UserError, match="needs a file"):
+        toml_flag(["--config"])
