@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import tyro
 
 from colibri.core.errors import UserError
+from colibri.core.geometry import parse_size
 
 
 def _split_names(arguments: list[str]) -> tuple[str, ...]:
@@ -33,6 +34,26 @@ Names = Annotated[
     ),
 ]
 """Several names in one flag, separated by commas."""
+
+
+def _read_size(arguments: list[str]) -> tuple[int, int]:
+    try:
+        return parse_size(arguments[0])
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+Size = Annotated[
+    tuple[int, int],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="WIDTHxHEIGHT",
+        instance_from_str=_read_size,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [f"{value[1]}x{value[0]}"],
+    ),
+]
+"""A size that people write as WIDTHxHEIGHT; in code (height, width)."""
 
 
 class _Dataclass(Protocol):
@@ -70,7 +91,7 @@ def load_toml(kind: type[ConfigT], path: Path) -> ConfigT:
 
 def from_table(kind: type[ConfigT], table: dict[str, Any], *, where: str) -> ConfigT:
     """A config from nested dicts; keys that `kind` lacks are refused with the nearest name."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -107,6 +128,11 @@ def toml_flag(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:
+    if typing.get_origin(hint) is Annotated:
+        specs = [extra for extra in typing.get_args(hint)[1:] if hasattr(extra, "instance_from_str")]
+        if specs and isinstance(value, str):
+            return specs[0].instance_from_str([value])
+        return _convert(typing.get_args(hint)[0], value, where=where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise UserError(f"{where} has to be a table, found {value!r}")
@@ -126,8 +152,6 @@ def _fits(hint: Any, value: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
-    if origin is typing.Annotated:
-        return _fits(arguments[0], value)
     if origin is typing.Literal:
         return value in arguments
     if origin is tuple:
