@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import psutil
-
 from colibri.core.shards import write_json_whole
 from colibri.curate import stages
 from colibri.curate.config import RunConfig
@@ -70,7 +69,9 @@ def main() -> None:
 def many_rows(sample: Path, data: Path, rows: int) -> Path:
     """A MagicData folder of `rows` rows: one good clip of the sample, linked under many names."""
     videos = sorted(
-        path for path in (sample / "HumanVid" / "videos").glob("*.mp4") if path.stat().st_size > 9000
+        path
+        for path in (sample / "HumanVid" / "videos").glob("*.mp4")
+        if path.stat().st_size > 9000
     )
     folder = data / "MagicData"
     (folder / "videos").mkdir(parents=True)

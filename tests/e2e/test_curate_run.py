@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from colibri.core.shards import read_rows
 
 SOURCES = "magicmotion,openvid,humanvid"

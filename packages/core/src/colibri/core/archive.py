@@ -121,9 +121,7 @@ def _directory(path: Path) -> zipfile.ZipFile:
 
 
 @functools.lru_cache(maxsize=32)
-def _read_directory(
-    parts: tuple[Path, ...], stamp: tuple[tuple[int, int], ...]
-) -> zipfile.ZipFile:
+def _read_directory(parts: tuple[Path, ...], stamp: tuple[tuple[int, int], ...]) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(cast(BinaryIO, _open_parts(parts)))
     except (zipfile.BadZipFile, EOFError, OSError) as error:

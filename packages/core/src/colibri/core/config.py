@@ -129,7 +129,9 @@ def toml_flag(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:
     if typing.get_origin(hint) is Annotated:
-        specs = [extra for extra in typing.get_args(hint)[1:] if hasattr(extra, "instance_from_str")]
+        specs = [
+            extra for extra in typing.get_args(hint)[1:] if hasattr(extra, "instance_from_str")
+        ]
         if specs and isinstance(value, str):
             return specs[0].instance_from_str([value])
         return _convert(typing.get_args(hint)[0], value, where=where)

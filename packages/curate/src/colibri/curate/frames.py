@@ -18,7 +18,15 @@ from PIL import Image
 from colibri.core.clip import VideoRef
 from colibri.core.config import Size
 from colibri.core.errors import RowError
-from colibri.core.video import Frame, VideoProbe, count_frames, open_ref, probe, read_frames, upright
+from colibri.core.video import (
+    Frame,
+    VideoProbe,
+    count_frames,
+    open_ref,
+    probe,
+    read_frames,
+    upright,
+)
 
 DARK_LUMA = 20.0
 """Mean luma, of 255, below which a frame counts as dark (limited-range black decodes near 0)."""
@@ -93,11 +101,13 @@ def first_frame(ref: VideoRef, root: Path, config: FrameConfig) -> FirstFrame:
 
 
 def bucket(shape: tuple[int, ...], config: FrameConfig) -> tuple[int, int]:
-    """(height, width) that a clip of `shape` is fitted to: --size, or the bucket nearest in aspect."""
+    """(height, width) for a clip of `shape`: the size, or the bucket nearest in aspect."""
     if config.geometry != "bucket":
         return config.size
     aspect = math.log(shape[1] / shape[0])
-    return min(buckets(config.size), key=lambda size: (abs(math.log(size[1] / size[0]) - aspect), size))
+    return min(
+        buckets(config.size), key=lambda size: (abs(math.log(size[1] / size[0]) - aspect), size)
+    )
 
 
 def buckets(size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -164,7 +174,9 @@ def _pyav(file: Counted, layout: VideoProbe, start_s: float | None, limit: int) 
     return read_frames(file, start_s=start_s, limit=limit)  # type: ignore[arg-type]
 
 
-def _decord(file: Counted, layout: VideoProbe, start_s: float | None, limit: int) -> Iterator[Frame]:
+def _decord(
+    file: Counted, layout: VideoProbe, start_s: float | None, limit: int
+) -> Iterator[Frame]:
     try:
         import decord
     except ImportError:
