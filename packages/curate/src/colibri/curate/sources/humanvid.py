@@ -77,9 +77,8 @@ class HumanVid:
                 if not line.strip():
                     continue
                 name = urlparse(line.strip()).path.rsplit("/", 1)[-1]
-                problem = (
-                    None if "." in name else f"{table.name} line {number} is not a video's URL"
-                )
+                place = f"{table.name} line {number}"
+                problem = None if "." in name else f"{place} is not a video's URL"
                 stem = name.rsplit(".", 1)[0]
                 match = _NAME.match(stem)
                 labels: dict[str, str | float] = {"list": table.stem}
