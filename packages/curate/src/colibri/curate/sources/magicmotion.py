@@ -66,7 +66,7 @@ class MagicMotion:
         names = columns_of_videos(layout.tables[0])
         for row in read_csv(layout.tables[0]):
             name = next((row.values[column] for column in names if row.values.get(column)), "")
-            if name and "." not in name.rsplit("/", 1)[-1]:
+            if name and "/" not in name and "." not in name:
                 name = f"videos/{name}.mp4"
             yield make_clip(
                 source,
