@@ -173,7 +173,7 @@ def _tag(word: str, before: str, before_word: str, following: str, *, first: boo
         return "ADP"
     if lower in CONJUNCTIONS:
         return "CONJ"
-    if lower in PRONOUNS:
+    if lower in PRONOUNS or lower.partition("'")[0] in PRONOUNS:
         return "PRON"
     if lower in _ADVERBS:
         return "ADV"
@@ -188,6 +188,8 @@ def _open_class(word: str, before: str, before_word: str, following: str) -> str
         if word.endswith("ly"):
             return "ADV"
         return "VERB" if word.endswith("ing") and before in ("AUX", "NOUN") else "NOUN"
+    if before in ("DET", "ADJ") and word.endswith(("ing", "ed")) and _can_be(following, "NOUN"):
+        return "ADJ"  # a frying pan, a parked car
     if len(known) == 1:
         (only,) = known
         return "NOUN" if only == "PROPN" else only
@@ -196,7 +198,8 @@ def _open_class(word: str, before: str, before_word: str, following: str) -> str
     noun_next = _can_be(following, "NOUN") or _can_be(following, "ADJ")
     participle = word.endswith(("ing", "ed", "en"))
     if before in ("DET", "NUM", "ADJ") or before_word in ("of", "'s"):
-        if "ADJ" in known and noun_next and following not in AUXILIARIES:
+        verb_next = "VERB" in known and following.endswith("s") and _can_be(following, "VERB")
+        if "ADJ" in known and noun_next and not verb_next and following not in AUXILIARIES:
             return "ADJ"
         if participle and noun_next and following not in PREPOSITIONS:
             return "ADJ" if "ADJ" in known or "VERB" in known else "NOUN"

@@ -21,8 +21,10 @@ def get_source(name: str) -> Source:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            source: Source = getattr(importlib.import_module(module), attribute)()
-        except (ImportError, AttributeError, TypeError) as error:
+            found = getattr(importlib.import_module(module), attribute)
+            source: Source = found() if isinstance(found, type) else found
+            _ = source.name, source.licence, source.find, source.clips
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(f"source {name!r} cannot be loaded: {error}") from None
         return source
     near = difflib.get_close_matches(name, SOURCES, n=1)

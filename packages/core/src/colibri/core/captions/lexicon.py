@@ -1,0 +1,101 @@
+"""Which word follows from which: synonyms, kinds of kinds, derivations. A table derived from WordNet.
+
+`entails("woman", "person")` holds, `entails("person", "woman")` does not.
+"""
+
+import functools
+import gzip
+from importlib.resources import files
+
+Senses = frozenset[str]
+
+
+class _Table:
+    def __init__(self) -> None:
+        self.senses: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.parents: dict[str, tuple[str, ...]] = {}
+        self.derived: dict[str, tuple[str, ...]] = {}
+        path = files("colibri.core.captions") / "data" / "wordnet.txt.gz"
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            kind, head, *rest = line.split(" ")
+            if kind == "w":
+                self.senses.setdefault(rest[0], {})[head] = tuple(rest[1:])
+            elif kind == "s":
+                self.parents[head] = tuple(rest)
+            else:
+                self.derived[head] = tuple(rest)
+
+
+@functools.lru_cache(maxsize=1)
+def _table() -> _Table:
+    return _Table()
+
+
+@functools.lru_cache(maxsize=100_000)
+def senses(lemma: str) -> Senses:
+    """All common senses of a lemma."""
+    found = _table().senses.get(lemma, {})
+    return frozenset(sense for group in found.values() for sense in group)
+
+
+@functools.lru_cache(maxsize=100_000)
+def implied(lemma: str) -> Senses:
+    """Senses that hold wherever `lemma` is said: its own, derived ones, and all kinds above."""
+    table = _table()
+    own = senses(lemma)
+    near = set(own)
+    for sense in own:
+        near.update(table.derived.get(sense, ()))
+    return frozenset(near | _above(frozenset(near)))
+
+
+@functools.lru_cache(maxsize=100_000)
+def narrower_verb(lemma: str) -> Senses:
+    """Senses of a verb and their direct parents: `stroll` reaches `walk`."""
+    table = _table()
+    own = table.senses.get(lemma, {}).get("v", ())
+    return frozenset(own) | {up for sense in own[:2] for up in table.parents.get(sense, ())}
+
+
+@functools.lru_cache(maxsize=300_000)
+def entails(said: str, claimed: str) -> bool:
+    """Whether a text that says `said` also says `claimed`, both lemmas."""
+    if said == claimed or _stem(said) == _stem(claimed):
+        return True
+    return not senses(claimed).isdisjoint(implied(said))
+
+
+@functools.lru_cache(maxsize=100_000)
+def is_a(lemma: str, kind: str) -> bool:
+    """Whether the first two noun senses of `lemma` lie under the first sense of `kind`."""
+    table = _table()
+    top = table.senses[kind]["n"][0]
+    own = table.senses.get(lemma, {}).get("n", ())[:2]
+    return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
+
+
+@functools.lru_cache(maxsize=100_000)
+def known(lemma: str) -> bool:
+    """Whether the table has the lemma at all."""
+    return lemma in _table().senses
+
+
+@functools.lru_cache(maxsize=100_000)
+def _above(start: Senses) -> Senses:
+    parents = _table().parents
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        for parent in parents.get(waiting.pop(), ()):
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
+    for ending in ("ness", "ing", "ish", "ful", "ed", "en", "er", "ly", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word.removesuffix(ending).rstrip("e")
+    return word.rstrip("e") if len(word) > 4 else word
