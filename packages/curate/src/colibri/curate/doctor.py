@@ -144,7 +144,8 @@ def _examine(name: str, root: Path, settings: SourceConfig, config: DoctorConfig
         elif reason in _KIND_OF:
             found[_KIND_OF[reason]].append(name)
         else:
-            found["other"].append(f"{name} ({reason})")
+            message = clip.problem[1] if clip.problem and reason == "bad_row" else name
+            found["other"].append(f"{message} ({reason})")
     return SourceReport(
         name=source.name,
         root=str(layout.root),
@@ -167,7 +168,10 @@ def _looked_at(
     """Clips in their order, each with the reason why it cannot be used, or None."""
 
     def look(clip: Clip) -> str | None:
-        return clip.problem[0] if clip.problem else _look(clip.ref, root, min_frames)
+        reason = clip.problem[0] if clip.problem else None
+        if reason in (None, "no_caption"):  # a clip that only lacks its text may be broken as well
+            return _look(clip.ref, root, min_frames) or reason
+        return reason
 
     with ThreadPoolExecutor(_READERS) as pool:
         while batch := list(islice(clips, 64 * _READERS)):

@@ -88,10 +88,13 @@ def sentences(tokens: Sequence[Token]) -> list[tuple[int, int]]:
                 continue
             ranges.append((start, index + 1))
             start = index + 1
-        elif token.text in ('"', "”", ")") and index and index >= start + 1:
-            if tokens[index - 1].text in (".", "!", "?"):
-                ranges.append((start, index + 1))
-                start = index + 1
+        elif (
+            token.text in ('"', "”", ")")
+            and index > start
+            and tokens[index - 1].text in (".", "!", "?")
+        ):
+            ranges.append((start, index + 1))
+            start = index + 1
     if start < len(tokens):
         ranges.append((start, len(tokens)))
     return ranges

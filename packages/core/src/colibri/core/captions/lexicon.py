@@ -1,4 +1,4 @@
-"""Which word follows from which: synonyms, kinds of kinds, derivations. A table derived from WordNet.
+"""Which word follows from which: synonyms, kinds of kinds, derivations. Derived from WordNet.
 
 `entails("woman", "person")` holds, `entails("person", "woman")` does not.
 """
@@ -42,11 +42,11 @@ def senses(lemma: str) -> Senses:
 def implied(lemma: str) -> Senses:
     """Senses that hold wherever `lemma` is said: its own, derived ones, and all kinds above."""
     table = _table()
-    own = senses(lemma)
-    near = set(own)
-    for sense in own:
-        near.update(table.derived.get(sense, ()))
-    return frozenset(near | _above(frozenset(near)))
+    found = table.senses.get(lemma, {})
+    near = {sense for group in found.values() for sense in group[:3]}
+    for group in found.values():
+        near.update(table.derived.get(group[0], ()))
+    return frozenset(near | _above(senses(lemma) & near))
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -72,6 +72,15 @@ def is_a(lemma: str, kind: str) -> bool:
     top = table.senses[kind]["n"][0]
     own = table.senses.get(lemma, {}).get("n", ())[:2]
     return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
+
+
+@functools.lru_cache(maxsize=100_000)
+def kind_of(lemma: str, kind: str) -> bool:
+    """Whether one of the two commonest noun senses of `lemma` is or lies under one of `kind`."""
+    table = _table()
+    tops = frozenset(table.senses.get(kind, {}).get("n", ())[:2])
+    own = frozenset(table.senses.get(lemma, {}).get("n", ())[:2])
+    return not tops.isdisjoint(own | _above(own))
 
 
 @functools.lru_cache(maxsize=100_000)

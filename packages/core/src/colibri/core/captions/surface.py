@@ -1,13 +1,13 @@
-"""Rules that read the caption's own words: R1 direct start, R3 cinematography, R5 analysis, R6 first
-person; and the extra checks. Patterns are scanned over the raw text, so that spans are exact.
+"""Rules that read the caption's own words: R1 direct start, R3 cinematography, R5 analysis, R6
+first person; and the extra checks. Patterns are scanned over the raw text, so that spans are exact.
 """
 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from colibri.core.clip import Finding
 from colibri.core.captions.language import parts_of_speech
+from colibri.core.clip import Finding
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -32,7 +32,7 @@ _R1 = _any(
     rf"(?:the|this|that|a|an|our|each|it's a|it is a|this is (?:the|a|an))\s+(?:\w+[- ]){{0,3}}?{_MEDIUM}"
     rf"(?:\s+(?:sequence|clip|footage|here|itself))?,?\s+(?:then\s+|slowly\s+|primarily\s+|simply\s+|"
     rf"mainly\s+|briefly\s+|clearly\s+|that\s+|which\s+|is\s+|of\s+a\s+)?(?:{_TELLS}|set|about|is|was)\b",
-    rf"(?:(?:the|this|a|an|some|stock|short|brief|raw|amateur|aerial|drone)\s+)*(?:\w+\s+)?"
+    r"(?:(?:the|this|a|an|some|stock|short|brief|raw|amateur|aerial|drone)\s+)*(?:\w+\s+)?"
     r"(?:video(?:\s+clip)?|clip|footage|movie|recording|animation|scene|sequence|gif|reel|snippet)"
     r"\s+(?:of|showing|depicting|featuring|capturing|where|in which|with)\b",
     rf"(?:in|within|throughout|during|at the (?:start|beginning|end|opening) of|across|as)\s+"
@@ -73,7 +73,7 @@ _OPENING = re.compile(r"[\s\"'“”‘’*_#>\-(\[]*")
 
 
 def r1(*, original: str, caption: str) -> tuple[Finding, ...]:
-    """The caption starts with its main subject or scene, not with the video, a viewer or a label."""
+    """The caption starts with its subject or scene, not with the video, a viewer or a label."""
     start = _opening_end(caption)
     if _R1_OBJECTS.match(caption, start):
         return ()
@@ -257,9 +257,56 @@ _PAN_VERB = re.compile(
     re.IGNORECASE,
 )
 _PAN_NOUN_BEFORE = frozenset(
-    "a an the two three four several some many hot large small big iron metal copper frying steel "
-    "non-stick nonstick cake bread baking roasting sauce pots of his her their other empty dirty clean "
-    "sheet shallow deep stacked hanging dust bed gold muffin warming heavy and these those".split()
+    [
+        "a",
+        "an",
+        "the",
+        "two",
+        "three",
+        "four",
+        "several",
+        "some",
+        "many",
+        "hot",
+        "large",
+        "small",
+        "big",
+        "iron",
+        "metal",
+        "copper",
+        "frying",
+        "steel",
+        "non-stick",
+        "nonstick",
+        "cake",
+        "bread",
+        "baking",
+        "roasting",
+        "sauce",
+        "pots",
+        "of",
+        "his",
+        "her",
+        "their",
+        "other",
+        "empty",
+        "dirty",
+        "clean",
+        "sheet",
+        "shallow",
+        "deep",
+        "stacked",
+        "hanging",
+        "dust",
+        "bed",
+        "gold",
+        "muffin",
+        "warming",
+        "heavy",
+        "and",
+        "these",
+        "those",
+    ]
 )
 _CAMERA_GAZE = re.compile(
     r"\b(?:look|smil|gaz|star|wav|fac|speak|talk|turn|glanc|point|pos|wink|grin|blow|nod|walk|mov|"
@@ -299,7 +346,9 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: finding.start or 0))
 
 
-_APPARATUS = re.compile(r"\b(camera|lens|tripod|gimbal|drone|montage|frame|film|zoom|dolly)\b", re.I)
+_APPARATUS = re.compile(
+    r"\b(camera|lens|tripod|gimbal|drone|montage|frame|film|zoom|dolly)\b", re.I
+)
 _HANDLED = re.compile(
     r"\b(?:hold|holds|holding|carr\w+|adjust\w*|set\w*|mount\w*|clean\w*|rais\w+|lift\w*|with|using|"
     r"uses|his|her|their|photographer\w*|filmmaker\w*|cameraman|camera crew|operat\w+|launch\w*|"
@@ -336,10 +385,12 @@ def _cinema(
 
 # ---- R5: no analysis, reasoning, instructions, explanations ----
 
-_INFERS = r"(?:suggest|indicat|imply|impli|hint|convey|evok|symboli[sz]|signif|emphasi[sz]|underscor|" \
-    r"highlight|reinforc|demonstrat|showcas|creat|contribut|enhanc|reflect|represent|lend|add|giv|" \
-    r"mak|captur|invit|reveal|exud|express|embod|radiat|impart|draw|signal|foster|denot|stress|" \
+_INFERS = (
+    r"(?:suggest|indicat|imply|impli|hint|convey|evok|symboli[sz]|signif|emphasi[sz]|underscor|"
+    r"highlight|reinforc|demonstrat|showcas|creat|contribut|enhanc|reflect|represent|lend|add|giv|"
+    r"mak|captur|invit|reveal|exud|express|embod|radiat|impart|draw|signal|foster|denot|stress|"
     r"accentuat|instill|inspir|prov|provok|remind|illustrat)(?:s|es|ing|e|y|ies|ifying|ying|ings|ding)"
+)
 _ABSTRACT = (
     r"(?:sense|feeling|feel|atmosphere|mood|tone|ambian?ce|impression|emphasis|drama|vibe|notion|"
     r"idea|theme|emotions?|tension|intimacy|nostalgia|tranquil\w*|seren\w*|calm\w*|warmth|joy|"
@@ -383,25 +434,25 @@ _R5 = _any(
     r"phrase|sentence|irrelevant|meta|unnecessary|extra)\w*",
     r"\bas an ai\b|\blanguage model\b|<think>|</think>|\bstep by step\b|\bword count\b|\bin summary\b"
     r"|\bin conclusion\b|\bto summari[sz]e\b|\bin other words\b|\bthat is to say\b|\bin essence\b",
-    rf"[,;–—-]\s*(?:\w+ly\s+|perhaps\s+|thereby\s+|thus\s+|further\s+|all\s+|possibly\s+)*"
-    rf"(?:suggesting|indicating|implying|hinting|signifying|symboli[sz]ing|conveying|evoking|"
-    rf"emphasi[sz]ing|underscoring|denoting|reinforcing|demonstrating|exuding|instilling)\b",
+    r"[,;–—-]\s*(?:\w+ly\s+|perhaps\s+|thereby\s+|thus\s+|further\s+|all\s+|possibly\s+)*"
+    r"(?:suggesting|indicating|implying|hinting|signifying|symboli[sz]ing|conveying|evoking|"
+    r"emphasi[sz]ing|underscoring|denoting|reinforcing|demonstrating|exuding|instilling)\b",
     r"[,;]\s*(?:\w+ly\s+)?(?:creating|adding|giving|lending|making|enhancing|contributing|reflecting|"
     r"highlighting|showcasing|representing|capturing|inviting|drawing|fostering|reminding|"
     rf"expressing|revealing|providing|bringing|imparting|offering)\b[^.;]{{0,60}}?\b{_ABSTRACT}\b",
-    rf"\b(?:which|this|that|it|all of which|posture|expression|setting|scene|gesture|presence|pace|"
-    rf"movement|attire|body language|demeanor|smile|composition|lighting|background|environment|"
-    rf"surroundings|clothing|contrast|image|video|moment|action|interaction|arrangement|design|"
-    rf"colou?rs?|outfit|gaze|decor|weather|sky|landscape|behaviou?r|appearance|both)\s+"
-    rf"(?:\w+ly\s+|may\s+|might\s+|could\s+|seems? to\s+|also\s+|further\s+|all\s+)*"
-    rf"(?:suggests?|indicates?|impl(?:y|ies)|hints? at|signif(?:y|ies)|symboli[sz]es?|conveys?|evokes?|"
-    rf"emphasi[sz]es?|underscores?|denotes?|reinforces?|exudes?|embod(?:y|ies)|means that|"
-    rf"speaks? to|is (?:likely|probably|presumably|meant|intended|designed) )\b",
+    r"\b(?:which|this|that|it|all of which|posture|expression|setting|scene|gesture|presence|pace|"
+    r"movement|attire|body language|demeanor|smile|composition|lighting|background|environment|"
+    r"surroundings|clothing|contrast|image|video|moment|action|interaction|arrangement|design|"
+    r"colou?rs?|outfit|gaze|decor|weather|sky|landscape|behaviou?r|appearance|both)\s+"
+    r"(?:\w+ly\s+|may\s+|might\s+|could\s+|seems? to\s+|also\s+|further\s+|all\s+)*"
+    r"(?:suggests?|indicates?|impl(?:y|ies)|hints? at|signif(?:y|ies)|symboli[sz]es?|conveys?|evokes?|"
+    r"emphasi[sz]es?|underscores?|denotes?|reinforces?|exudes?|embod(?:y|ies)|means that|"
+    r"speaks? to|is (?:likely|probably|presumably|meant|intended|designed) )\b",
     rf"\b{_INFERS}\s+(?:to\s+)?(?:a|an|the|its|their|his|her|this|some|to the|of)?\s*(?:\w+[- ]){{0,3}}?"
     rf"(?:and\s+\w+\s+)?{_ABSTRACT}\b",
-    rf"\b(?:a|the|with a|with an|an)\s+(?:\w+\s+){{0,3}}?(?:sense|air|feeling|atmosphere|mood|ambian?ce|"
-    rf"aura|vibe)\s+(?:of\s+(?!burn|smoke|hot|cool|cold|fresh|fog)|is|feels|remains|throughout|that|"
-    rf"prevails|and|conveyed|fills|pervades)\w*",
+    r"\b(?:a|the|with a|with an|an)\s+(?:\w+\s+){0,3}?(?:sense|air|feeling|atmosphere|mood|ambian?ce|"
+    r"aura|vibe)\s+(?:of\s+(?!burn|smoke|hot|cool|cold|fresh|fog)|is|feels|remains|throughout|that|"
+    r"prevails|and|conveyed|fills|pervades)\w*",
     r"\b(?:overall|general|whole)[,]?\s+(?:\w+\s+)?(?:mood|atmosphere|scene|tone|impression|effect|"
     r"feel|feeling|vibe|setting|ambian?ce|composition|the|it)\b|^\W*overall\b|[.]\s+overall,",
     r"\b(?:atmosphere|mood|ambian?ce|vibe|tone)\s+(?:of the \w+\s+)?(?:is|feels|remains|seems|appears|"
@@ -523,7 +574,7 @@ def _is_first_person(match: re.Match[str], caption: str) -> bool:
         return False
     if word == "Our" and _TITLE_OUR.match(after):
         return False
-    opens = not before.strip() or before.rstrip()[-1:] in ".!?:\"“("
+    opens = not before.strip() or before.rstrip()[-1:] in '.!?:"“('
     if word == "My" and (_TITLE_MY.match(after) or not opens):
         return False
     if word in ("Me", "We") and not opens:
@@ -531,7 +582,9 @@ def _is_first_person(match: re.Match[str], caption: str) -> bool:
     return not (word.endswith("mine") and re.match(r"\s+(?:shaft|cart|entrance|worker)", after))
 
 
-_QUOTE = re.compile(r"\"[^\"]{1,400}\"|“[^”]{1,400}”|«[^»]{1,400}»|(?<!\w)['‘][^'’\n]{2,200}['’](?!\w)")
+_QUOTE = re.compile(
+    r"\"[^\"]{1,400}\"|“[^”]{1,400}”|«[^»]{1,400}»|(?<!\w)['‘][^'’\n]{2,200}['’](?!\w)"
+)
 
 
 def _quotes(caption: str) -> list[tuple[int, int]]:
@@ -548,7 +601,32 @@ BAND = (5, 120)
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _COMMON = frozenset(
-    "a an the in on at of and with is are to his her its as by from over under while for it that".split()
+    [
+        "a",
+        "an",
+        "the",
+        "in",
+        "on",
+        "at",
+        "of",
+        "and",
+        "with",
+        "is",
+        "are",
+        "to",
+        "his",
+        "her",
+        "its",
+        "as",
+        "by",
+        "from",
+        "over",
+        "under",
+        "while",
+        "for",
+        "it",
+        "that",
+    ]
 )
 
 
@@ -574,7 +652,9 @@ def x_cutoff(*, original: str, caption: str) -> tuple[Finding, ...]:
 
 def x_repetition(*, original: str, caption: str) -> tuple[Finding, ...]:
     """No run of four words said twice, no word three times in a row."""
-    words = [(match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(caption)]
+    words = [
+        (match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(caption)
+    ]
     seen: set[tuple[str, ...]] = set()
     for index in range(len(words)):
         run = tuple(word for word, _, _ in words[index : index + 4])
@@ -602,9 +682,7 @@ def is_english(text: str) -> bool:
     if not words:
         return False
     known = sum(bool(word in _COMMON or parts_of_speech(word)) for word in words)
-    return known >= 0.6 * len(words) and (
-        len(words) < 5 or any(word in _COMMON for word in words)
-    )
+    return known >= 0.6 * len(words) and (len(words) < 5 or any(word in _COMMON for word in words))
 
 
 def x_quoted(*, original: str, caption: str) -> tuple[Finding, ...]:

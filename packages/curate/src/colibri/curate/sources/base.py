@@ -45,7 +45,7 @@ class SourceConfig:
     captions: str | None = None
     """File with a caption per video: CSV with columns file, text, or JSON lines."""
     subset: str | None = None
-    """OpenVid: hd, 1m or both. Without it: hd where its table is there."""
+    """OpenVid: hd, 1m or both; without it, hd where its table is there. HumanVid: pexels only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +96,11 @@ def find_root(data_root: Path, config: SourceConfig, name: str, pattern: str) ->
         raise UserError(
             f"{name} could be {' or '.join(map(str, found))}",
             hint=f"say which with --{name}.root",
+        )
+    if found and not found[0].resolve().is_relative_to(data_root.resolve()):
+        raise UserError(
+            f"{name}: {found[0]} is a link that leads out of --data-root, so no video is opened",
+            hint="give the folder that really holds the data sets, or mount it there",
         )
     return found[0] if found else None
 
