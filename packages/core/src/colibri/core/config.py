@@ -68,7 +68,7 @@ def parse(
 ) -> ConfigT:
     """`kind` from its defaults, then the TOML file, then the flags in `argv`."""
     default = load_toml(kind, toml) if toml else None
-    return tyro.cli(
+    parsed: ConfigT = tyro.cli(  # type: ignore[assignment]
         kind,
         args=list(argv),
         prog=prog,
@@ -76,6 +76,7 @@ def parse(
         default=default,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
+    return parsed
 
 
 def load_toml(kind: type[ConfigT], path: Path) -> ConfigT:

@@ -4,6 +4,8 @@ The only module that opens a `VideoRef`. Decides nothing about which clips are w
 """
 
 import contextlib
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +21,9 @@ from colibri.core.archive import open_member, resolve_inside
 from colibri.core.clip import VideoRef
 from colibri.core.errors import RowError, UserError
 from colibri.core.shards import write_whole
+
+DAMAGE = (av.error.FFmpegError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What a damaged file or archive member may raise while it is read."""
 
 Frame = NDArray[np.uint8]  # (height, width, 3)
 
@@ -56,10 +61,14 @@ def open_ref(ref: VideoRef, root: Path) -> BinaryIO:
         file = path.open("rb") if ref.member is None else open_member(path, ref.member)
     except UserError as error:  # a damaged archive condemns the row, not the run
         raise RowError("unreadable_video", str(error)) from None
-    if not file.seek(0, 2):
+    try:
+        size = file.seek(0, 2)
+        file.seek(0)
+    except DAMAGE as error:
+        raise RowError("unreadable_video", f"{ref.member!r} is damaged: {_said(error)}") from None
+    if not size:
         file.close()
         raise RowError("empty_file", f"{ref.member or ref.video!r} is empty")
-    file.seek(0)
     return file
 
 
@@ -81,7 +90,7 @@ def count_frames(file: BinaryIO) -> int:
         if len(entries) > 1:
             return sum(entry.pos + entry.size <= size for entry in entries)
         count = 0
-        with contextlib.suppress(av.error.FFmpegError):
+        with contextlib.suppress(*DAMAGE):
             for packet in container.demux(stream):
                 count += packet.size > 0
         return count
@@ -108,9 +117,10 @@ def read_frames(
                 seen += 1
                 if seen == limit:
                     return
-        except av.error.FFmpegError as error:
+        except DAMAGE as error:
             if not seen:
-                raise RowError("unreadable_video", f"no frame can be decoded: {error}") from None
+                message = f"no frame can be decoded: {_said(error)}"
+                raise RowError("unreadable_video", message) from None
         if not seen:
             raise RowError("unreadable_video", "no frame can be decoded")
 
@@ -183,17 +193,31 @@ def write_video(
 # ---- below: what PyAV does not say plainly ----
 
 
+def _said(error: BaseException) -> str:
+    """An error in a few words, without FFmpeg's log."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0][:200]
+
+
 @contextlib.contextmanager
 def _container(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
     file.seek(0)
     try:
         container = av.open(file, mode="r", buffer_size=65_536)
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise RowError("unreadable_video", f"not a video that can be read: {error}") from None
+    except DAMAGE as error:
+        raise RowError(
+            "unreadable_video", f"not a video that can be read: {_said(error)}"
+        ) from None
     with container:
         if not container.streams.video:
             raise RowError("no_video_stream", "the file holds no video stream")
-        yield container, container.streams.video[0]
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise RowError("unreadable_video", "no decoder knows this video stream")
+        try:
+            yield container, stream
+        except DAMAGE as error:
+            raise RowError("unreadable_video", _said(error)) from None
 
 
 def _probe(stream: Any, rotation: int) -> VideoProbe:
@@ -230,7 +254,7 @@ def _rotation_of_header(file: BinaryIO) -> int:
     """The display matrix reaches PyAV only with a decoded frame; one is decoded for it."""
     with _container(file) as (container, stream):
         stream.thread_type = "NONE"
-        with contextlib.suppress(av.error.FFmpegError):
+        with contextlib.suppress(*DAMAGE):
             for frame in container.decode(stream):
                 rotation: int = frame.rotation
                 return rotation

@@ -141,7 +141,7 @@ def fit(image: Frame, size: tuple[int, int], *, pad: bool) -> tuple[Frame, float
     return canvas, scale
 
 
-class Counted(io.RawIOBase):
+class Counted(io.RawIOBase, BinaryIO):
     """A file that counts the bytes that are read from it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -171,7 +171,7 @@ class Counted(io.RawIOBase):
 
 
 def _pyav(file: Counted, layout: VideoProbe, start_s: float | None, limit: int) -> Iterator[Frame]:
-    return read_frames(file, start_s=start_s, limit=limit)  # type: ignore[arg-type]
+    return read_frames(file, start_s=start_s, limit=limit)
 
 
 def _decord(

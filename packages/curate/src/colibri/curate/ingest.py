@@ -43,7 +43,7 @@ class Ingested:
 def find_sources(config: RunConfig, root: Path) -> list[tuple[Source, SourceLayout, SourceConfig]]:
     """The layout of each asked source. UserError when one is not there."""
     found = []
-    for name in config.sources:
+    for name in dict.fromkeys(config.sources):
         source = get_source(name)
         settings = source_config(config, name)
         layout = source.find(root, settings)

@@ -251,14 +251,20 @@ def _stopped(error: BaseException) -> UserError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return UserError(
-                "the disk is full", hint="free some space and run the same command again to go on"
-            )
+            return _disk_full()
         cause = getattr(cause, "cause", None) or cause.__cause__
+    if "No space left on device" in str(error):  # Ray keeps the words, not the number
+        return _disk_full()
     text = str(error).strip().splitlines()
     return UserError(
         f"the work on rows stopped: {text[-1] if text else type(error).__name__}",
         hint="finished rows are kept; run the same command again to go on",
+    )
+
+
+def _disk_full() -> UserError:
+    return UserError(
+        "the disk is full", hint="free some space and run the same command again to go on"
     )
 
 

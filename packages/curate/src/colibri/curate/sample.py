@@ -1,4 +1,4 @@
-"""A miniature of the three data sets in their published layouts, with the troubles of the real ones.
+"""A miniature of the three data sets in their published layouts, troubles included.
 
 Clips are cut from real footage or rendered by the testbed; captions say what is in them, in each
 source's manner. The same seed gives the same bytes.
@@ -165,7 +165,7 @@ def _humanvid(root: Path, maker: "_Maker") -> int:
             captions.plain(scene, maker.rng))  # fmt: skip
     add("vertical", 6_100_001, 25, maker.bunny(start=0, tall=True), BIG_BUCK_BUNNY_CAPTION)
     scene = maker.scene()
-    turned = _rotated(maker.clip(scene))
+    turned = _rotated(maker.clip(scene, size=TALL, lying=True))
     add("vertical", 6_100_002, 25, turned, captions.plain(scene, maker.rng))
     scene = maker.scene()
     add("horizontal", 6_100_003, 25, maker.clip(scene, sample_aspect=Fraction(4, 3)),
@@ -230,6 +230,7 @@ class _Maker:
         frames: int = FRAMES,
         fps: int = 25,
         dark: int = 0,
+        lying: bool = False,
         variable_rate: bool = False,
         pixel_format: str = "yuv420p",
         sample_aspect: Fraction | None = None,
@@ -238,6 +239,8 @@ class _Maker:
         pictures: Iterator[Frame] = render(
             scene, frames=frames, height=size[0], width=size[1], fps=fps
         )
+        if lying:
+            pictures = (np.rot90(picture) for picture in pictures)
         if dark:
             pictures = _dark_first(pictures, dark)
         times = [
@@ -281,7 +284,7 @@ def _shrunk(frame: Frame, tall: bool) -> Frame:
 
 
 def _rotated(video: bytes) -> bytes:
-    """The same clip with a display matrix of 90 degrees in its track header (ISO 14496-12, 8.3.2)."""
+    """The clip with a display matrix of 90 degrees in its track header (ISO 14496-12, 8.3.2)."""
     start = video.index(b"tkhd") + 4
     version = video[start]
     matrix = start + (52 if version else 40)

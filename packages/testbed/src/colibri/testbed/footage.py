@@ -8,10 +8,10 @@ BIG_BUCK_BUNNY_CAPTION = (
     "a grassy hill. The rabbit stands up on its hind legs, stretches both arms wide and yawns, and "
     "then rubs one eye with its paw. The camera remains static throughout, and the lighting is "
     "bright and natural, which creates a cheerful atmosphere. Thick roots and purple flowers hang "
-    "above the burrow, and two grey rocks lie beside its entrance. In the background, a row of flat "
-    "brown stones stands in front of tall dark trees and a pale blue sky. The grass is long and "
-    "yellow-green, and a narrow dirt path leads away from the burrow. The overall mood of the scene "
-    "is playful and relaxed, as if the rabbit has just woken up."
+    "above the burrow, and two grey rocks lie beside its entrance. In the background, a row of "
+    "flat brown stones stands in front of tall dark trees and a pale blue sky. The grass is long "
+    "and yellow-green, and a narrow dirt path leads away from the burrow. The overall mood of the "
+    "scene is playful and relaxed, as if the rabbit has just woken up."
 )
 
 

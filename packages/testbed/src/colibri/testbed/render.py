@@ -46,8 +46,8 @@ def _cover(canvas: Plane, shape: Shape, seconds: float) -> tuple[slice, slice]:
     reach = radius + 2
     rows = slice(max(0, int(row - reach)), min(height, int(row + reach) + 1))
     columns = slice(max(0, int(column - reach)), min(width, int(column + reach) + 1))
-    y = (np.arange(rows.start, rows.stop, dtype=np.float32) - row)[:, None]
-    x = (np.arange(columns.start, columns.stop, dtype=np.float32) - column)[None, :]
+    y: Plane = (np.arange(rows.start, rows.stop) - row)[:, None].astype(np.float32)
+    x: Plane = (np.arange(columns.start, columns.stop) - column)[None, :].astype(np.float32)
     canvas[rows, columns] = np.clip(0.5 - _distance(shape.name, y, x, radius), 0, 1)
     return rows, columns
 

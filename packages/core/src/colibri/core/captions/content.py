@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from colibri.core.captions import lexicon
 from colibri.core.captions.language import Token, lemmas, parts_of_speech, sentences, tokenize
+from colibri.core.captions.surface import r1, r3, r5, r6
 from colibri.core.clip import Finding
 
 COLOURS: dict[str, str] = {
@@ -67,6 +68,12 @@ _PEERS: dict[str, frozenset[str]] = {
         "jog run", "smile grin", "look watch gaze", "throw toss", "cook prepare", "fix repair",
         "sunshine sunlight", "path trail", "cup mug", "couple pair", "jacket coat", "cloud cloudy",
         "automobile car", "plane airplane aircraft", "rug carpet", "little small", "big large",
+        "urban city town", "cafe café coffeehouse", "chef cook", "preen groom", "roof rooftop",
+        "pause stop halt", "calf baby", "spread open extend", "crash break", "branch tree",
+        "rural country countryside", "sip drink", "kitten cat", "puppy dog", "wave gesture",
+        "savanna savannah", "canine dog", "feline cat", "crack fissure", "wind meander cut run",
+        "flow run", "pedestrian passerby walker", "crosswalk crossing", "ascend climb rise",
+        "descend fall lower", "assemble build", "document paper", "raise lift", "track rail",
     )
     for word in group.split()
 }  # fmt: skip
@@ -111,6 +118,12 @@ class Text:
     """Lemmas that stand somewhere without one."""
     implied: frozenset[str]
     """Every sense that the text's words imply."""
+    said: frozenset[str]
+    """The main senses of the text's words themselves."""
+    attached: dict[str, frozenset[str]]
+    """Colours, numbers and opposites said of each noun."""
+    loose: frozenset[str]
+    """Colours, numbers and opposites that stand before no noun."""
 
 
 @lru_cache(maxsize=1024)
@@ -123,9 +136,10 @@ def analyse(text: str) -> Text:
     negated: set[str] = set()
     plain: set[str] = set()
     implied: set[str] = set()
+    said: set[str] = set()
     content = []
     since = 99
-    for token in tokens:
+    for index, token in enumerate(tokens):
         if token.pos == "PUNCT":
             if token.text in ".,;!?":
                 since = 99
@@ -134,11 +148,11 @@ def analyse(text: str) -> Text:
             since = 0
         else:
             since += 1
-        own = lemmas(token.lower)
+        own = _lemmas(token.lower)
         all_lemmas |= own
         if "-" in token.lower:
             for piece in token.lower.split("-"):
-                all_lemmas |= lemmas(piece)
+                all_lemmas |= _lemmas(piece)
         if token.lower in COLOURS:
             colours.add(COLOURS[token.lower])
         if token.pos == "NUM":
@@ -148,10 +162,12 @@ def analyse(text: str) -> Text:
             if token.pos != "NUM":
                 for lemma in own - _META:
                     implied |= lexicon.implied(lemma)
+                    said |= lexicon.main_senses(lemma)
             if token.pos in ("NOUN", "VERB"):
-                (negated if since <= 3 else plain).add(token.lemma)
-                if since <= 3:
-                    since = max(since, 2)
+                (negated if since <= 4 else plain).add(_bare(token.lemma))
+                goes_on = index + 1 < len(tokens) and tokens[index + 1].pos == "NOUN"
+                if since <= 4 and not token.lower.endswith("ing") and not goes_on:
+                    since = 99
     return Text(
         text,
         tokens,
@@ -162,7 +178,42 @@ def analyse(text: str) -> Text:
         frozenset(negated),
         frozenset(plain),
         frozenset(implied),
+        frozenset(said),
+        *_attached(tokens),
     )
+
+
+@lru_cache(maxsize=100_000)
+def _bare(word: str) -> str:
+    """A word without its possessive ending."""
+    return word.removesuffix("'s").removesuffix("'") or word
+
+
+@lru_cache(maxsize=100_000)
+def _lemmas(word: str) -> frozenset[str]:
+    return lemmas(_bare(word))
+
+
+def _attached(tokens: Sequence[Token]) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
+    """What each noun is said to be (colours, opposites, numbers), and what stands by itself."""
+    of_noun: dict[str, set[str]] = {}
+    loose: set[str] = set()
+    waiting: list[str] = []
+    for index, token in enumerate(tokens):
+        mark = COLOURS.get(token.lower) or (token.lemma if token.pos == "NUM" else None)
+        mark = mark or (token.lower if token.lower in _OPPOSITES else None)
+        if mark and not (token.pos == "VERB" and token.lower == "left"):
+            waiting.append(mark)
+        elif token.pos in ("NOUN", "PROPN"):
+            following = tokens[index + 1] if index + 1 < len(tokens) else _END
+            if waiting and following.pos != "NOUN":
+                of_noun.setdefault(token.lemma, set()).update(waiting)
+                waiting = []
+        elif token.pos not in ("ADJ", "CONJ") and token.text not in (",", "-"):
+            loose.update(waiting)
+            waiting = []
+    loose.update(waiting)
+    return {noun: frozenset(marks) for noun, marks in of_noun.items()}, frozenset(loose)
 
 
 # ---- R4 ----
@@ -176,8 +227,13 @@ def r4(*, original: str, caption: str) -> tuple[Finding, ...]:
 def r4_of(original: Text, caption: Text) -> tuple[Finding, ...]:
     """R4 on texts that are worked out already."""
     found = []
+    elsewhere = _of_other_rules(original.text, caption.text)
     for index, token in enumerate(caption.tokens):
+        if any(start <= token.start < end for start, end in elsewhere):
+            continue
         if token.pos in ("PUNCT", "DET", "PRON", "ADP", "CONJ", "AUX"):
+            if token.lower in _OPPOSITES:
+                found += _opposed(token, original)
             if token.lower in ("no", "without", "not", "never") or token.lower.endswith("n't"):
                 found += _new_negation(index, original, caption)
             continue
@@ -187,22 +243,55 @@ def r4_of(original: Text, caption: Text) -> tuple[Finding, ...]:
         finding = _new_word(index, token, original, caption)
         if finding:
             found.append(finding)
-    return tuple(found)
+        elif token.pos in ("NOUN", "PROPN"):
+            found += _misattached(token, original, caption)
+    return (*found, *_swapped(original, caption))
+
+
+def _of_other_rules(original: str, caption: str) -> list[tuple[int, int]]:
+    """Spans that break R1, R3, R5 or R6: what they say is not content. Analysis goes on to the end
+    of its clause."""
+    spans = []
+    for rule in (r1, r3, r5, r6):
+        for finding in rule(original=original, caption=caption):
+            if finding.start is None or finding.end is None:
+                continue
+            end = finding.end
+            if finding.rule == "R5":
+                while end < len(caption) and caption[end] not in ".,;!?":
+                    end += 1
+            spans.append((finding.start, end))
+    return spans
 
 
 def _new_word(index: int, token: Token, original: Text, caption: Text) -> Finding | None:
-    lower = token.lower
+    lower = _bare(token.lower)
     if token.pos == "NUM":
         return _new_number(index, token, original, caption)
     if lower in COLOURS and token.pos in ("ADJ", "NOUN", "PROPN"):
         if COLOURS[lower] in original.colours or lower in original.lemmas:
             return None
         return _new(token, f"colour {lower!r} is not in the original")
-    own = lemmas(lower)
+    own = _lemmas(lower)
     if not own.isdisjoint(original.lemmas):
         return _flipped(index, token, original, caption)
-    if not own.isdisjoint(_LIGHT) or token.pos == "ADV":
+    opposed = _opposed(token, original)
+    if opposed:
+        return opposed[0]
+    if not own.isdisjoint(_META) and token.pos == "NOUN":
         return None
+    if lower in _PERSONS:
+        if _is_said_of_someone(lower, original):
+            return None
+        return _new(token, f"person {lower!r} is not in the original")
+    if not own.isdisjoint(_LIGHT):
+        return None
+    if token.pos == "ADV":
+        return _new_manner(token, lower, original)
+    if lower.endswith("less") and len(lower) > 6:
+        if lower[:-4] in original.negated:
+            return None
+        return _new(token, f"{lower!r} denies something that the original does not")
     if token.pos == "PROPN" and not lexicon.known(lower):
         if lower in original.text.lower():
             return None
@@ -222,13 +311,16 @@ def _implied(own: frozenset[str], token: Token, original: Text) -> bool:
     for lemma in own:
         if not _PEERS.get(lemma, frozenset()).isdisjoint(original.lemmas):
             return True
-        claimed = lexicon.senses(lemma)
-        if not claimed:
-            continue
-        if not claimed.isdisjoint(original.implied):
+        if not lexicon.main_senses(lemma).isdisjoint(original.implied):
             return True
-        if token.pos == "VERB" and not lexicon.narrower_verb(lemma).isdisjoint(original.implied):
+        if not lexicon.senses(lemma).isdisjoint(original.said):
             return True
+        if token.pos == "VERB" and not lexicon.narrower_verb(lemma).isdisjoint(original.said):
+            return True
+        if lemma.endswith(("ist", "er", "or")) and len(lemma) > 6:
+            root = lemma[:-3] if lemma.endswith("ist") else lemma[:-2]
+            if any(word.startswith(root) for word in original.lemmas):
+                return True
         stem = lexicon._stem(lemma)
         if any(lexicon._stem(word) == stem for word in original.lemmas if word[:3] == lemma[:3]):
             return True
@@ -237,11 +329,157 @@ def _implied(own: frozenset[str], token: Token, original: Text) -> bool:
 
 def _pieces_known(word: str, original: Text) -> bool:
     return all(
-        not lemmas(piece).isdisjoint(original.lemmas | _LIGHT)
-        or not lemmas(piece).isdisjoint(frozenset({"year", "old", "like", "up", "off", "in"}))
+        not (own := _lemmas(piece)).isdisjoint(original.lemmas)
+        or not own.isdisjoint(_LIGHT)
+        or piece in ("like", "up", "off", "in", "to", "of", "on")
+        or piece.removesuffix("ed") in original.lemmas
+        or piece.removesuffix("d") in original.lemmas
         for piece in word.split("-")
         if piece
     )
+
+
+def _new_manner(token: Token, lower: str, original: Text) -> Finding | None:
+    """A new manner (`angrily`); adverbs of place, time and degree say too little."""
+    adjective = lower.removesuffix("ly")
+    if not lower.endswith("ly") or lower in _SOFT_MANNERS or adjective in original.lemmas:
+        return None
+    if adjective.endswith("i"):
+        adjective = adjective[:-1] + "y"
+    if not lexicon.known(adjective) or not lexicon.senses(adjective).isdisjoint(original.said):
+        return None
+    if adjective in original.lemmas:
+        return None
+    return _new(token, f"manner {lower!r} is not in the original")
+
+
+_SOFT_MANNERS = frozenset(
+    (
+        "slightly softly smoothly calmly quietly closely directly occasionally gradually finally "
+        "eventually initially subsequently simultaneously immediately suddenly periodically "
+        "nearly mostly mainly partially lightly evenly neatly visibly evidently actively freely "
+        "constantly frequently briefly momentarily shortly currently only early family daily "
+        "primarily entirely completely tightly firmly upwardly downwardly seemingly apparently "
+        "possibly likely lonely lovely friendly previously newly naturally simply occasionally"
+    ).split()
+)
+
+
+def _is_said_of_someone(word: str, original: Text) -> bool:
+    """Whether the original has a person who is surely a `word`, by noun or by pronoun."""
+    if not _PERSONS[word].isdisjoint(original.lemmas):
+        return True
+    if word in ("man", "men", "woman", "women"):
+        suffix = "woman" if word.startswith("w") else "man"
+        own = [w for w in original.lemmas if w.endswith(suffix) and len(w) > len(suffix) + 2]
+        if any(suffix == "woman" or not w.endswith("woman") for w in own):
+            return True
+        if word in ("man", "woman"):
+            pronouns = ("he", "him", "his") if word == "man" else ("she", "her")
+            named = _MALE if word == "man" else _FEMALE
+            return any(p in original.lemmas for p in pronouns) and named.isdisjoint(original.lemmas)
+    if word in ("child", "children", "kid", "kids"):
+        return any(w in original.lemmas for w in ("schoolboy", "schoolgirl", "teenager"))
+    return False
+
+
+_PERSONS: dict[str, frozenset[str]] = {
+    form: frozenset(said.split())
+    for forms, said in {
+        "man men": "man guy gentleman fellow male father husband grandfather uncle groom king monk "
+        "waiter grandpa dad chap bloke sir emperor prince actor",
+        "woman women": "woman lady female mother wife grandmother aunt bride queen waitress "
+        "actress nun grandma mom mum princess businesswoman ballerina",
+        "lady ladies": "woman lady female mother wife grandmother bride queen",
+        "boy boys": "boy son lad schoolboy",
+        "girl girls": "girl daughter schoolgirl lass",
+        "child children kid kids": "child kid boy girl toddler baby infant son daughter youngster "
+        "youth schoolboy schoolgirl pupil",
+        "baby infant": "baby infant newborn calf cub puppy kitten chick lamb foal",
+    }.items()
+    for form in forms.split()
+}
+"""Words for people by sex and age, with the words that imply each."""
+
+_OPPOSITE_PAIRS = (
+    "long short,straight curly,large small,big small,big little,large little,huge tiny,tall short,"
+    "young old,young elderly,old new,wet dry,open closed,slow fast,slowly quickly,slowly rapidly,"
+    "light dark,bright dark,bright dim,day night,left right,inside outside,indoors outdoors,"
+    "indoor outdoor,upward downward,upstream downstream,forward backward,forwards backwards,"
+    "clean dirty,empty full,smooth rough,hot cold,warm cold,thick thin,wide narrow,calm rough,"
+    "clear cloudy,sunny cloudy,sunny rainy,crowded empty,crowded deserted,clockwise "
+    "counterclockwise,shallow deep,smooth bumpy,lush dry,sleeveless long-sleeved,heavy light"
+)
+_OPPOSITES: dict[str, frozenset[str]] = {}
+for _pair in _OPPOSITE_PAIRS.split(","):
+    for _one, _other in (_pair.split(), reversed(_pair.split())):
+        _OPPOSITES[_one] = _OPPOSITES.get(_one, frozenset()) | {_other}
+
+
+def _opposed(token: Token, original: Text) -> list[Finding]:
+    """A word whose opposite is all that the original has."""
+    against = _OPPOSITES.get(token.lower)
+    if not against or token.pos == "VERB" or token.lower in original.lemmas:
+        return []
+    said = sorted(against & original.lemmas)
+    if not said or not _PEERS.get(token.lower, frozenset()).isdisjoint(original.lemmas):
+        return []
+    return [_new(token, f"{token.lower!r} where the original says {said[0]!r}")]
+
+
+def _misattached(token: Token, original: Text, caption: Text) -> list[Finding]:
+    """A colour, number or opposite that the original gives to another noun than the caption."""
+    claimed = caption.attached.get(token.lemma)
+    said = original.attached.get(token.lemma)
+    if not claimed or not said:
+        return []
+    colours = frozenset(COLOURS.values())
+    for mark in claimed - said - original.loose:
+        against = said & (
+            colours if mark in colours else _OPPOSITES.get(mark) or _numbers_but(mark, said)
+        )
+        if against and (mark in original.colours or mark in original.lemmas | original.numbers):
+            return [_new(token, f"{mark} {token.lower!r} is {min(against)} in the original")]
+    return []
+
+
+def _numbers_but(mark: str, said: frozenset[str]) -> frozenset[str]:
+    if not mark.isdigit() or mark == "1":
+        return frozenset()
+    return frozenset(other for other in said if other.isdigit() and other not in ("1", mark))
+
+
+def _swapped(original: Text, caption: Text) -> list[Finding]:
+    """Who does what to whom, turned around: `a girl pushes a man` for `a man pushes a girl`."""
+    claimed = _acts(caption.tokens)
+    if not claimed:
+        return []
+    said = {act[:3] for act in _acts(original.tokens)}
+    return [
+        _new(verb, f"{who!r} and {whom!r} have changed places")
+        for who, what, whom, verb in claimed
+        if (whom, what, who) in said and (who, what, whom) not in said
+    ]
+
+
+def _acts(tokens: Sequence[Token]) -> list[tuple[str, str, str, Token]]:
+    """(who, verb, whom, the verb) for living things on both sides of an active verb."""
+    found = []
+    who: str | None = None
+    verb: Token | None = None
+    for index, token in enumerate(tokens):
+        if token.text in ".;!?":
+            who = verb = None
+        elif token.pos == "VERB":
+            passive = index + 1 < len(tokens) and tokens[index + 1].lower == "by"
+            verb = None if passive else token
+        elif token.pos == "NOUN" and _alive(token.lemma):
+            if who and verb and who != token.lemma:
+                found.append((who, verb.lemma, token.lemma, verb))
+                verb = None
+            elif not verb:
+                who = who or token.lemma
+    return found
 
 
 def _vague(own: frozenset[str]) -> bool:
@@ -291,6 +529,9 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
         and lemma not in caption.negated
     ):
         return _new(token, f"the original denies {token.lower!r}")
+    before = caption.tokens[index - 1].pos if index else "PUNCT"
+    if before in ("NOUN", "PROPN", "ADV", "PRON"):
+        return None  # `a girl in a yellow dress swings higher`
     if token.pos == "NOUN" and _is_plural(token) and _only_one(lemma, original):
         return _new(token, f"the original has one {lemma!r}, not several")
     return None
@@ -386,13 +627,28 @@ def main_subjects(text: Text) -> list[str]:
         head = _first_head(text.tokens[start:end])
         if head is None:
             continue
-        if not heads or (number <= 2 and _alive(head)):
+        if not heads or (number <= 2 and not _alive(heads[0]) and _alive(head)):
             heads.append(head)
+        heads += [w for w in _joined_heads(text.tokens[start:end], head) if len(heads) == 1]
     if heads and not _alive(heads[0]):
         living = [t.lemma for t in text.tokens if t.pos == "NOUN" and _alive(t.lemma)]
         if living and lexicon.is_a(heads[0], "location"):
             heads.append(living[0])
     return list(dict.fromkeys(heads))
+
+
+def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:
+    """Owners and partners of a head: the chef of `a chef's hands`, the dog of `a man and a dog`."""
+    found = []
+    place = next((i for i, token in enumerate(tokens) if token.lemma == head), 0)
+    if place and tokens[place - 1].lower.endswith("'s"):
+        found.append(_bare(tokens[place - 1].lower))
+    if place > 1 and tokens[place - 2].lower.endswith("'s"):
+        found.append(_bare(tokens[place - 2].lower))
+    rest = tokens[place + 1 :]
+    if rest and rest[0].lower in ("and", ",", "of"):
+        found += [t.lemma for t in rest[:5] if t.pos == "NOUN"][:1]
+    return found
 
 
 def _first_head(tokens: Sequence[Token]) -> str | None:
@@ -438,24 +694,30 @@ def _goes_on(tokens: Sequence[Token], index: int, phrase: list[Token]) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _alive(lemma: str) -> bool:
-    return lemma == "people" or lexicon.is_a(lemma, "person") or lexicon.is_a(lemma, "animal")
+    return (
+        lemma == "people" or lexicon.is_first(lemma, "person") or lexicon.is_first(lemma, "animal")
+    )
 
 
 def _mentions(caption: Text, subject: str) -> bool:
     if subject in caption.lemmas or not lemmas(subject).isdisjoint(caption.lemmas):
         return True
-    human = subject == "people" or lexicon.is_a(subject, "person")
+    human = subject == "people" or lexicon.is_first(subject, "person")
+    up = lexicon.implied(subject)
     for token in caption.content:
         if token.pos not in ("NOUN", "PROPN", "ADJ", "VERB"):
             continue
-        for lemma in lemmas(token.lower):
-            if human and (lemma == "people" or lexicon.is_a(lemma, "person")):
+        for lemma in _lemmas(token.lower):
+            if human and (lemma == "people" or lexicon.is_first(lemma, "person")):
                 if _same_person(subject, lemma):
                     return True
                 continue
-            if lexicon.kind_of(subject, lemma) and not _too_general(lemma):
+            if not _PEERS.get(lemma, frozenset()).isdisjoint((subject,)):
                 return True
-            if not human and (lexicon.kind_of(lemma, subject) or lemma in _PEERS.get(subject, ())):
+            own = lexicon.main_senses(lemma)
+            if own and not own.isdisjoint(up) and not _too_general(lemma):
+                return True
+            if not human and lexicon.kind_of(lemma, subject):
                 return True
     return False
 

@@ -6,6 +6,7 @@ learned tagger, so a reader of these tags must stand some error.
 
 import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ import lemminflect
 _TOKEN = re.compile(
     r"(?:[A-Za-z]\.){2,}|\d+(?:[.,:]\d+)*(?:st|nd|rd|th)?|[^\W_]+(?:['’\-][^\W_]+)*|_+|\.{2,}|\S"
 )
+
+MAX_CHARACTERS = 6_000
+"""Of a longer text only the beginning is read."""
 
 DETERMINERS = frozenset(
     "a an the this that these those each every some any no another both all either neither "
@@ -75,6 +79,48 @@ def tokenize(text: str) -> tuple[Token, ...]:
         Token(word, _lower(word), lemma(_lower(word), tag), tag, start, end)
         for (word, start, end), tag in zip(found, tags, strict=True)
     )
+
+
+_COMMAND = re.compile(
+    r"\b(?:ignore|disregard|forget)\s+(?:all|any|the|previous|prior|your)\b|\bsystem prompt\b"
+    r"|\byou are (?:a|an|now)\b|\b(?:answer|respond|reply|output)\s+(?:only|with)\b|https?://|\w+\(\)",
+    re.IGNORECASE,
+)
+"""Words that address a machine rather than describe a clip."""
+
+
+def described(text: str) -> str:
+    """What a caption describes: plain text without sentences that give orders to a machine."""
+    text = plain_text(text)
+    if not _COMMAND.search(text):
+        return text
+    return " ".join(part for part in split_sentences(text) if not _COMMAND.search(part))
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text."""
+    tokens = tokenize(text)
+    return [text[tokens[a].start : tokens[b - 1].end] for a, b in sentences(tokens)]
+
+
+def plain_text(text: str) -> str:
+    """One line of plain text: no control characters, tags or formulas, single spaces.
+
+    Of a text longer than `MAX_CHARACTERS` only the beginning is kept.
+    """
+    text = unicodedata.normalize("NFC", text[:MAX_CHARACTERS])
+    text = re.sub(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,200}>", " ", text, flags=re.I | re.S)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = "".join(
+        " " if unicodedata.category(char) in ("Zs", "Zl", "Zp") or char in "\t\n\r" else char
+        for char in text
+        if unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") or char in "\t\n\r"
+    )
+    text = re.sub(r"^\s*[=+@\-]\s*[A-Z]+\([^()]*\)", "", text)
+    text = re.sub(r"\s+([,.;!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
+    if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”")):
+        text = text[1:-1].strip()
+    return text
 
 
 def sentences(tokens: Sequence[Token]) -> list[tuple[int, int]]:

@@ -39,6 +39,13 @@ def senses(lemma: str) -> Senses:
 
 
 @functools.lru_cache(maxsize=100_000)
+def main_senses(lemma: str) -> Senses:
+    """The two commonest senses of a lemma for each part of speech."""
+    found = _table().senses.get(lemma, {})
+    return frozenset(sense for group in found.values() for sense in group[:2])
+
+
+@functools.lru_cache(maxsize=100_000)
 def implied(lemma: str) -> Senses:
     """Senses that hold wherever `lemma` is said: its own, derived ones, and all kinds above."""
     table = _table()
@@ -71,6 +78,15 @@ def is_a(lemma: str, kind: str) -> bool:
     table = _table()
     top = table.senses[kind]["n"][0]
     own = table.senses.get(lemma, {}).get("n", ())[:2]
+    return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
+
+
+@functools.lru_cache(maxsize=100_000)
+def is_first(lemma: str, kind: str) -> bool:
+    """Whether the commonest noun sense of `lemma` lies under the first sense of `kind`."""
+    table = _table()
+    top = table.senses[kind]["n"][0]
+    own = table.senses.get(lemma, {}).get("n", ())[:1]
     return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
 
 

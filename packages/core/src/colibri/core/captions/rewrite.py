@@ -8,13 +8,17 @@ detail matters. A language model writes better captions; this one is free, fast 
 
 import itertools
 import re
-import unicodedata
 
 import lemminflect
 
 from colibri.core.captions import surface
 from colibri.core.captions.content import analyse, main_subjects
-from colibri.core.captions.language import Token, lemmas, parts_of_speech, sentences, tokenize
+from colibri.core.captions.language import (
+    Token,
+    lemmas,
+    parts_of_speech,
+    tokenize,
+)
 from colibri.core.captions.rules import RULES
 from colibri.core.clip import Finding
 from colibri.core.errors import RowError
@@ -22,50 +26,23 @@ from colibri.core.errors import RowError
 MAX_WORDS = 80
 """A rewrite stops before the sentence that would pass this many words."""
 
-MAX_CHARACTERS = 6_000
-"""Of a longer original only the beginning is read."""
-
 
 def rewrite(original: str) -> str:
     """A caption under the six rules. RowError `cannot_rewrite` when nothing sensible is left."""
-    text = clean(original)
+    text = described(original)
     if not text:
         raise RowError("cannot_rewrite", "the original holds no words")
     if not surface.is_english(text):
         raise RowError("cannot_rewrite", "the original does not read as English")
     kept: list[str] = []
-    for sentence in _sentences(text):
+    for sentence in split_sentences(text):
         mended = _mend(sentence, first=not kept)
         if mended and mended.lower() not in (other.lower() for other in kept):
             kept.append(mended)
-    kept = _shorten(kept, original)
-    kept = _drop_what_breaks_a_rule(kept, original)
+    kept = _drop_what_breaks_a_rule(_shorten(kept, text), text)
     if not kept:
         raise RowError("cannot_rewrite", "no sentence is left once the rules are applied")
     return " ".join(kept)
-
-
-def clean(text: str) -> str:
-    """One line of plain text: no control characters, no tags, single spaces."""
-    text = unicodedata.normalize("NFC", text[:MAX_CHARACTERS])
-    text = re.sub(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,200}>", " ", text, flags=re.I | re.S)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    text = "".join(
-        " " if unicodedata.category(char) in ("Zs", "Zl", "Zp") or char in "\t\n\r" else char
-        for char in text
-        if unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") or char in "\t\n\r"
-    )
-    text = re.sub(r"^\s*[=+@\-]\s*[A-Z]+\([^()]*\)", "", text)
-    text = re.sub(r"\s+([,.;!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
-    if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”")):
-        text = text[1:-1].strip()
-    return text
-
-
-def _sentences(text: str) -> list[str]:
-    tokens = tokenize(text)
-    spans = sentences(tokens)
-    return [text[tokens[start].start : tokens[end - 1].end] for start, end in spans]
 
 
 # ---- one sentence ----
@@ -115,13 +92,10 @@ _WHO_IS = re.compile(
 
 def _mend(sentence: str, *, first: bool) -> str | None:
     """The sentence without what the rules forbid, or None when its main clause goes with it."""
-    if _instructs(sentence):
+    rest = _drop_clauses(_open(sentence.strip()))
+    if rest is None:
         return None
-    text = _open(sentence.strip())
-    text = _drop_clauses(text)
-    if text is None:
-        return None
-    text = _finite(text)
+    text = _finite(rest)
     if not _stands(text, first=first):
         return None
     return _finish(text)
@@ -159,10 +133,10 @@ def _drop_clauses(text: str) -> str | None:
 
 
 _BOUNDARY = re.compile(
-    r"(?=,\s+(?:and\s+)?|;\s+|\s+(?:while|as)\s+(?:the|a|an|we|it|if|though|he|she|they)\b|"
+    r"(?=[,;]\s+|\s+(?:while|as)\s+(?:the|a|an|we|it|if|though|he|she|they)\b|"
     r"\s+with\s+(?:the\s+camera|a\s+(?:shallow|blurred)|soft|warm|dramatic|natural|(?:\w+\s+)?lighting)|"
     r"\s+and\s+(?:the\s+(?:camera|lighting|video|scene|overall|atmosphere|mood)|I\b|we\b|is\s+captured)|"
-    r"\s+in\s+(?:the\s+frame|slow\s+motion|my\s+view)|\s+(?:creating|suggesting|adding|giving|evoking|"
+    r"\s+in\s+(?:the\s+frame|slow\s+motion|my\s+view)|(?<!,)\s+(?:creating|suggesting|adding|giving|evoking|"
     r"conveying|indicating)\s)"
 )
 
@@ -181,17 +155,6 @@ def _marked(clause: str, *, opens: bool) -> bool:
     found += surface.r5(original="", caption=clause)
     return any(not finding.ambiguous or (finding.rule == "R3" and "camera" in finding.text.lower())
                for finding in found)  # fmt: skip
-
-
-_COMMAND = re.compile(
-    r"\b(?:ignore|disregard|forget)\s+(?:all|any|the|previous|prior|your)\b|\bsystem prompt\b"
-    r"|\byou are (?:a|an|now)\b|\b(?:answer|respond|reply|output)\s+(?:only|with)\b|https?://|\w+\(\)",
-    re.IGNORECASE,
-)
-
-
-def _instructs(sentence: str) -> bool:
-    return bool(_COMMAND.search(sentence))
 
 
 def _finite(text: str) -> str:
@@ -288,7 +251,7 @@ def _shorten(kept: list[str], original: str) -> list[str]:
     """Whole sentences up to `MAX_WORDS`: the first, those about the main subject, then the rest."""
     if not kept:
         return []
-    subjects = set(main_subjects(analyse(original[:MAX_CHARACTERS])))
+    subjects = set(main_subjects(analyse(original)))
     ranked = sorted(
         range(len(kept)), key=lambda index: (index != 0, not _about(kept[index], subjects), index)
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from colibri.core.captions.content import r2, r4
+from colibri.core.captions.language import described
 from colibri.core.captions.surface import (
     r1,
     r3,
@@ -41,7 +42,11 @@ EXTRA_CHECKS: dict[str, Rule] = {
 
 
 def check(original: str, caption: str) -> tuple[Finding, ...]:
-    """Everything that the rules and the extra checks find, by rule and place."""
+    """Everything that the rules and the extra checks find, by rule and place.
+
+    Tags, control characters and orders to a machine in the original count for nothing.
+    """
+    original = described(original)
     found: list[Finding] = []
     for rule in (*RULES.values(), *EXTRA_CHECKS.values()):
         found += rule(original=original, caption=caption)

@@ -316,7 +316,6 @@ _CAMERA_GAZE = re.compile(
 )
 _R3_AMBIGUOUS = _any(
     r"\b(?:soft|warm|golden|dim|bright|harsh)\s+(?:light|glow)\b(?=\s+(?:illuminates|bathes|falls))",
-    r"\bin the (?:foreground|background)\b",
     r"\bframed by\b",
     r"\bfocus(?:es|ing|ed)?\s+(?:on|upon)\b",
     r"\b(?:silhouette|silhouetted)\b",

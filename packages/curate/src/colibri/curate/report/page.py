@@ -261,8 +261,8 @@ def _marked(text: str, start: int, end: int) -> Markup:
 def _thumbnail(image: dict[str, Any] | None) -> str:
     if not image or not image["bytes"]:
         return ""
-    with Image.open(io.BytesIO(image["bytes"])) as picture:
-        picture = picture.convert("RGB")
+    with Image.open(io.BytesIO(image["bytes"])) as opened:
+        picture = opened.convert("RGB")
         picture.thumbnail((360, 240))
         target = io.BytesIO()
         picture.save(target, "JPEG", quality=78)
