@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from colibri.core.config import Names
+import colibri.curate
+from colibri.core.config import Names, to_table
 from colibri.curate.frames import FrameConfig
 from colibri.curate.sources.base import SourceConfig
 
@@ -59,16 +60,14 @@ class RunConfig:
 
 def row_settings(config: RunConfig) -> dict[str, object]:
     """The settings on which one row's frame, caption and verdict depend."""
-    from colibri.core.config import to_table
-
     table = to_table(config)
-    return {name: table[name] for name in ("captioner", "judge", "frame")}
+    return {name: table[name] for name in ("captioner", "judge", "frame")} | {
+        "version": colibri.curate.__version__
+    }
 
 
 def recorded_settings(config: RunConfig) -> dict[str, object]:
     """The settings that the manifest names: what decides the shards, no paths of this machine."""
-    from colibri.core.config import to_table
-
     table = to_table(config)
     for machine in ("data_root", "out", "ray_address", "cpus", "batch_rows", "plan", "report"):
         del table[machine]

@@ -7,7 +7,7 @@ scaled evenly, then cropped or padded.
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -141,11 +141,17 @@ def fit(image: Frame, size: tuple[int, int], *, pad: bool) -> tuple[Frame, float
     return canvas, scale
 
 
-class Counted(io.RawIOBase, BinaryIO):
-    """A file that counts the bytes that are read from it."""
+PAGE_BYTES = 32_768
+
+
+class Counted(io.RawIOBase, BinaryIO):  # type: ignore[misc]
+    """A file that reads each page of 32 KiB once, however often asked, and counts bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+        self._position = 0
+        self._pages: dict[int, bytes] = {}
         self.bytes_read = 0
 
     def readable(self) -> bool:
@@ -155,19 +161,37 @@ class Counted(io.RawIOBase, BinaryIO):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        piece = self._file.read(-1 if size is None else size)
-        self.bytes_read += len(piece)
-        return piece
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        pieces = []
+        while wanted:
+            number, offset = divmod(self._position, PAGE_BYTES)
+            piece = self._page(number)[offset : offset + wanted]
+            if not piece:
+                break
+            pieces.append(piece)
+            self._position += len(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._position
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+    def _page(self, number: int) -> bytes:
+        if number not in self._pages:
+            self._file.seek(number * PAGE_BYTES)
+            self._pages[number] = self._file.read(PAGE_BYTES)
+            self.bytes_read += len(self._pages[number])
+        return self._pages[number]
 
 
 def _pyav(file: Counted, layout: VideoProbe, start_s: float | None, limit: int) -> Iterator[Frame]:
@@ -182,11 +206,12 @@ def _decord(
     except ImportError:
         raise RowError("no_decord", "decord is not installed; use --frame.reader pyav") from None
     file.seek(0)
+    turned = replace(layout, rotation=0)  # decord has turned its frames already
     first = math.ceil((start_s or 0) * layout.fps)
     try:
         reader = decord.VideoReader(io.BytesIO(file.read()), ctx=decord.cpu(0), num_threads=1)
         for index in range(first, min(first + limit, len(reader))):
-            yield upright(reader[index].asnumpy(), layout)
+            yield upright(reader[index].asnumpy(), turned)
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         message = str(error).strip().splitlines()
         raise RowError("unreadable_video", message[-1] if message else "decord failed") from None

@@ -35,7 +35,7 @@ COLOURS: dict[str, str] = {
 _LIGHT = frozenset(
     (
         "be have do make get go come take put keep use appear see look remain stay continue begin "
-        "start stop become wear hold stand show lie hang rest face cover fill surround contain "
+        "start become wear hold stand show lie hang rest face cover fill surround contain "
         "include form move pass reach follow lead let seem bring turn give set place position "
         "locate situate enter leave visible present same other different various several many few "
         "more most next last first second single own such certain whole entire full nearby close "
@@ -50,33 +50,54 @@ _LIGHT = frozenset(
         "just only even very too more less much back outdoor indoor something someone somebody "
         "anything everyone everything itself himself herself themselves repeatedly continuously "
         "motion movement action activity use feature consist display carry against upon within "
-        "among"
+        "among alone overhead where clad everywhere underneath"
     ).split()
 )
 """Words that say too little to be a new detail."""
 
-_PEERS: dict[str, frozenset[str]] = {
-    word: frozenset(group.split())
-    for group in (
-        "woman lady", "man guy gentleman fellow", "child kid", "sunset dusk sundown",
-        "sunrise dawn",
-        "sea ocean", "bike bicycle", "motorcycle motorbike bike", "sofa couch", "tv television",
-        "street road", "forest wood woods", "stone rock boulder", "house home", "shop store",
-        "dress gown", "rain rainy", "snow snowy", "sun sunny sunlight sunlit", "phone smartphone",
-        "laugh laughter", "talk speak chat converse", "garden yard", "hat cap", "boat ship",
-        "infant baby", "photo photograph picture", "autumn fall", "jump leap hop", "glass glasses",
-        "jog run", "smile grin", "look watch gaze", "throw toss", "cook prepare", "fix repair",
-        "sunshine sunlight", "path trail", "cup mug", "couple pair", "jacket coat", "cloud cloudy",
-        "automobile car", "plane airplane aircraft", "rug carpet", "little small", "big large",
-        "urban city town", "cafe café coffeehouse", "chef cook", "preen groom", "roof rooftop",
-        "pause stop halt", "calf baby", "spread open extend", "crash break", "branch tree",
-        "rural country countryside", "sip drink", "kitten cat", "puppy dog", "wave gesture",
-        "savanna savannah", "canine dog", "feline cat", "crack fissure", "wind meander cut run",
-        "flow run", "pedestrian passerby walker", "crosswalk crossing", "ascend climb rise",
-        "descend fall lower", "assemble build", "document paper", "raise lift", "track rail",
-    )
-    for word in group.split()
-}  # fmt: skip
+_PEER_GROUPS = (
+    "woman lady, man guy gentleman fellow, child kid, sunset dusk sundown, sunrise dawn, "
+    "sea ocean, bike bicycle, motorcycle motorbike bike, sofa couch, tv television, "
+    "street road, forest wood woods, stone rock boulder, house home, shop store, dress gown, "
+    "rain rainy, snow snowy, sun sunny sunlight sunlit, phone smartphone, laugh laughter, "
+    "talk speak chat converse, garden yard, hat cap, boat ship, infant baby, "
+    "photo photograph picture, autumn fall, jump leap hop, glass glasses, jog run, smile grin, "
+    "look watch gaze, throw toss, cook prepare, fix repair, sunshine sunlight, path trail, "
+    "cup mug, couple pair, jacket coat, cloud cloudy, automobile car, plane airplane aircraft, "
+    "rug carpet, little small, big large, urban city town, cafe café coffeehouse, chef cook, "
+    "preen groom, roof rooftop, pause stop halt, calf baby, spread open extend, crash break, "
+    "branch tree, rural country countryside, sip drink, kitten cat, puppy dog, wave gesture, "
+    "savanna savannah, canine dog, feline cat, crack fissure, wind meander cut run, flow run, "
+    "pedestrian passerby walker, crosswalk crossing, ascend climb rise, descend fall lower, "
+    "assemble build, document paper, raise lift, track rail, sit seat, "
+    "check look examine inspect, scientist researcher, bustling busy crowded, offer sell, "
+    "cast throw toss, thick dense, haul pull, mist fog, misty foggy, cycle bicycle bike, "
+    "elderly old senior older aged, hike walk trek, shine glow gleam, young small little, "
+    "city town, pour fill, close shut, ride drive cycle, near beside, stair step, bag sack, "
+    "produce vegetable fruit, trousers pants, lawn grass grassy, sneaker shoe, hug embrace, "
+    "strum play, spoon stir, pavement sidewalk, lorry truck, lift elevator, film movie, "
+    "cab taxi, stroll walk, vapor steam, glide slide, picture painting, lab laboratory, "
+    "ball football soccer, football soccer, countryside field, perch sit seat, "
+    "wooden wood timber, sand sandy, rock rocky, mountain mountainous, wave ocean sea, "
+    "grip hold clutch grasp, wear dress clothe don, wearing clad, "
+    "attire clothes clothing outfit dress, converse talk discuss, "
+    "discussion talk conversation discuss, peer look gaze stare, observe watch look, "
+    "rush hurry, speed race rush, soar fly, drift float, swim float, blaze burn, "
+    "twirl spin rotate, whirl spin, illuminate light lit, lit light illuminate, applaud clap, "
+    "shimmer glisten sparkle glitter, skyscraper building, embroider stitch sew, knead press, "
+    "leafy leaf, blossom bloom flower, blooming flower, grayscale monochrome, monochrome black, "
+    "rest sit lie, recline lie, kneel crouch, wipe clean wash, cut slice chop, chop cut slice, "
+    "slice cut, rotate turn spin, spin turn rotate, drop fall, fall drop, tumble fall, "
+    "type write, pour stream, sprint run, stride walk, wander walk, march walk, tread walk, "
+    "pace walk, tiny small little, huge large big, massive large huge big, enormous large huge, "
+    "vast large, petite small, slender thin slim, joyful happy, happy cheerful joyful smile, "
+    "glad happy, delighted happy, quick fast, rapid fast quick, rapidly quickly fast, "
+    "swiftly quickly fast, swift fast quick"
+)
+_PEERS: dict[str, frozenset[str]] = {}
+for _group in _PEER_GROUPS.split(", "):
+    for _word in _group.split():
+        _PEERS[_word] = _PEERS.get(_word, frozenset()) | frozenset(_group.split())
 """Words that captions use for each other although the table holds them apart."""
 
 _NEGATORS = frozenset("no not without never neither nor none nobody nothing n't cannot".split())
@@ -191,7 +212,11 @@ def _bare(word: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def _lemmas(word: str) -> frozenset[str]:
-    return lemmas(_bare(word))
+    bare = _bare(word)
+    found = lemmas(bare)
+    if bare.endswith("s") and not bare.endswith("ss") and len(bare) > 3 and len(found) == 1:
+        return found | {bare[:-1]}
+    return found
 
 
 def _attached(tokens: Sequence[Token]) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
@@ -206,9 +231,10 @@ def _attached(tokens: Sequence[Token]) -> tuple[dict[str, frozenset[str]], froze
             waiting.append(mark)
         elif token.pos in ("NOUN", "PROPN"):
             following = tokens[index + 1] if index + 1 < len(tokens) else _END
-            if waiting and following.pos != "NOUN":
+            if waiting:
                 of_noun.setdefault(token.lemma, set()).update(waiting)
-                waiting = []
+                if following.pos != "NOUN":
+                    waiting = []
         elif token.pos not in ("ADJ", "CONJ") and token.text not in (",", "-"):
             loose.update(waiting)
             waiting = []
@@ -224,12 +250,20 @@ def r4(*, original: str, caption: str) -> tuple[Finding, ...]:
     return r4_of(analyse(original), analyse(caption))
 
 
-def r4_of(original: Text, caption: Text) -> tuple[Finding, ...]:
-    """R4 on texts that are worked out already."""
+def r4_of(
+    original: Text, caption: Text, *, others: Sequence[Finding] | None = None
+) -> tuple[Finding, ...]:
+    """R4 on texts that are worked out already; `others`: what R1, R3, R5 and R6 find, if known."""
     found = []
-    elsewhere = _of_other_rules(original.text, caption.text)
+    if others is None:
+        pair = {"original": original.text, "caption": caption.text}
+        others = [finding for rule in (r1, r3, r5, r6) for finding in rule(**pair)]
+    elsewhere = _of_other_rules(others, caption.text)
+    cinema = any(finding.rule == "R3" for finding in others)
     for index, token in enumerate(caption.tokens):
         if any(start <= token.start < end for start, end in elsewhere):
+            continue
+        if cinema and token.lemma in _CINEMA:
             continue
         if token.pos in ("PUNCT", "DET", "PRON", "ADP", "CONJ", "AUX"):
             if token.lower in _OPPOSITES:
@@ -248,20 +282,31 @@ def r4_of(original: Text, caption: Text) -> tuple[Finding, ...]:
     return (*found, *_swapped(original, caption))
 
 
-def _of_other_rules(original: str, caption: str) -> list[tuple[int, int]]:
+def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, int]]:
     """Spans that break R1, R3, R5 or R6: what they say is not content. Analysis goes on to the end
     of its clause."""
     spans = []
-    for rule in (r1, r3, r5, r6):
-        for finding in rule(original=original, caption=caption):
-            if finding.start is None or finding.end is None:
-                continue
-            end = finding.end
-            if finding.rule == "R5":
-                while end < len(caption) and caption[end] not in ".,;!?":
-                    end += 1
-            spans.append((finding.start, end))
+    for finding in others:
+        if finding.rule not in ("R1", "R3", "R5", "R6"):
+            continue
+        if finding.start is None or finding.end is None:
+            continue
+        end = finding.end
+        if finding.rule == "R5":
+            while end < len(caption) and caption[end] not in ".,;!?":
+                end += 1
+        spans.append((finding.start, end))
     return spans
+
+
+_CINEMA = frozenset(
+    (
+        "pan zoom tilt track dolly focus blur depth field shallow cinematic lens angle handheld "
+        "bokeh aerial overhead low high wide static steady slow crane lighting exposure grade fade "
+        "dissolve transition cut orbit sweep filmed film shoot capture frame bird eye level 4k hd "
+        "resolution crisp sharp grain contrast soft smooth"
+    ).split()
+)
 
 
 def _new_word(index: int, token: Token, original: Text, caption: Text) -> Finding | None:
@@ -298,6 +343,8 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
         return _new(token, f"the name {token.text!r} is not in the original")
     if "-" in lower and _pieces_known(lower, original):
         return None
+    if token.pos in ("NOUN", "PROPN") and _is_compound(own, original):
+        return None
     if _implied(own, token, original):
         return None
     if not any(lexicon.known(lemma) for lemma in own) and token.pos != "NOUN":
@@ -311,9 +358,11 @@ def _implied(own: frozenset[str], token: Token, original: Text) -> bool:
     for lemma in own:
         if not _PEERS.get(lemma, frozenset()).isdisjoint(original.lemmas):
             return True
-        if not lexicon.main_senses(lemma).isdisjoint(original.implied):
+        if not _FOLLOWS_FROM.get(lemma, frozenset()).isdisjoint(original.lemmas):
             return True
-        if not lexicon.senses(lemma).isdisjoint(original.said):
+        if not lexicon.main_senses(lemma, token.pos).isdisjoint(original.implied):
+            return True
+        if not lexicon.senses(lemma, token.pos).isdisjoint(original.said):
             return True
         if token.pos == "VERB" and not lexicon.narrower_verb(lemma).isdisjoint(original.said):
             return True
@@ -327,11 +376,85 @@ def _implied(own: frozenset[str], token: Token, original: Text) -> bool:
     return False
 
 
+_FOLLOWS_FROM: dict[str, frozenset[str]] = {
+    claimed: frozenset(said.split())
+    for claimed, said in {
+        "fly": "seagull gull bird eagle drone airplane plane helicopter butterfly bee circle wing",
+        "swim": "fish dolphin swimmer duck shark whale",
+        "crowd": "fan spectator audience people commuter shopper pedestrian crowded onlooker",
+        "athlete": "player runner swimmer gymnast surfer skateboarder skier boxer sprinter cyclist",
+        "player": "athlete play",
+        "prepare": "cook knead bake chop slice stir mix make cut",
+        "cook": "fry boil grill stir bake saute simmer",
+        "exit": "leave step get off out",
+        "board": "step enter get",
+        "shine": "stream sunlight light sun glow",
+        "head": "walk move go toward towards run travel",
+        "dust": "floured dusty",
+        "slide": "insert glide",
+        "stop": "block pause halt",
+        "café": "cafe coffee coffeehouse",
+        "cafe": "coffee coffeehouse",
+        "drift": "move float",
+        "float": "drift",
+        "bread": "loaf",
+        "worker": "work",
+        "musician": "guitar violin piano drum instrument guitarist pianist",
+        "performer": "perform dancer singer musician",
+        "singer": "sing",
+        "driver": "drive",
+        "animal": "wildlife creature",
+        "vehicle": "traffic",
+        "water": "sea ocean river lake pool rain wave stream",
+        "tree": "branch forest wood",
+        "daytime": "day sunny sunlight daylight",
+        "nighttime": "night",
+        "liquid": "water milk coffee tea juice",
+        "food": "meal dish vegetable fruit meat pizza soup salad",
+        "beverage": "coffee tea juice beer wine",
+        "drink": "coffee tea juice beer wine sip",
+        "computer": "laptop",
+        "device": "phone smartphone laptop tablet",
+        "cheer": "applaud",
+        "crouch": "squat kneel",
+        "squat": "crouch",
+        "overlook": "above view",
+        "adjust": "fix",
+        "work": "fix repair type knead",
+        "try": "attempt",
+        "attempt": "try",
+        "surf": "surfer wave surfboard",
+        "dance": "dancer",
+        "bathe": "bath sunlight",
+        "light": "lit lamp illuminate sunlight",
+        "wave": "surf",
+    }.items()
+}
+"""Words that follow from others though the table does not say so."""
+
+
+def _is_compound(own: frozenset[str], original: Text) -> bool:
+    """`skatepark` for `skate park`, `surfboard` for a surfer's board, `arm` for `forearm`."""
+    for lemma in own:
+        for cut in range(3, len(lemma) - 2):
+            head, tail = lemma[:cut], lemma[cut:]
+            if tail in original.lemmas and any(w.startswith(head) for w in original.lemmas):
+                return True
+        for word in original.lemmas:
+            if len(word) >= len(lemma) + 3 and len(lemma) >= 3:
+                if word.endswith(lemma) and lexicon.known(word):
+                    return True
+                if len(lemma) >= 5 and word.startswith(lemma) and lexicon.known(word[len(lemma) :]):
+                    return True
+    return False
+
+
 def _pieces_known(word: str, original: Text) -> bool:
     return all(
         not (own := _lemmas(piece)).isdisjoint(original.lemmas)
         or not own.isdisjoint(_LIGHT)
-        or piece in ("like", "up", "off", "in", "to", "of", "on")
+        or piece in ("like", "up", "off", "in", "to", "of", "on", "clad", "old", "year")
+        or not _PEERS.get(piece, frozenset()).isdisjoint(original.lemmas)
         or piece.removesuffix("ed") in original.lemmas
         or piece.removesuffix("d") in original.lemmas
         for piece in word.split("-")
@@ -407,6 +530,9 @@ _OPPOSITE_PAIRS = (
     "light dark,bright dark,bright dim,day night,left right,inside outside,indoors outdoors,"
     "indoor outdoor,upward downward,upstream downstream,forward backward,forwards backwards,"
     "clean dirty,empty full,smooth rough,hot cold,warm cold,thick thin,wide narrow,calm rough,"
+    "bicycle motorcycle,bicycle motorbike,bike motorcycle,morning evening,morning night,"
+    "morning afternoon,evening afternoon,afternoon night,sunrise sunset,dawn dusk,sunrise dusk,"
+    "dawn sunset,summer winter,summer autumn,spring autumn,spring winter,winter autumn,"
     "clear cloudy,sunny cloudy,sunny rainy,crowded empty,crowded deserted,clockwise "
     "counterclockwise,shallow deep,smooth bumpy,lush dry,sleeveless long-sleeved,heavy light"
 )
@@ -530,7 +656,10 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
     ):
         return _new(token, f"the original denies {token.lower!r}")
     before = caption.tokens[index - 1].pos if index else "PUNCT"
-    if before in ("NOUN", "PROPN", "ADV", "PRON"):
+    noun_before = index and "NOUN" in parts_of_speech(caption.tokens[index - 1].lower)
+    if (noun_before or before not in ("DET", "ADJ", "NUM", "ADP")) and "VERB" in parts_of_speech(
+        token.lower
+    ):
         return None  # `a girl in a yellow dress swings higher`
     if token.pos == "NOUN" and _is_plural(token) and _only_one(lemma, original):
         return _new(token, f"the original has one {lemma!r}, not several")
@@ -552,6 +681,9 @@ def _only_one(lemma: str, original: Text) -> bool:
         if token.lower != lemma:
             return False
         before = [word.lower for word in original.tokens[max(0, index - 4) : index]]
+        following = original.tokens[index + 1] if index + 1 < len(original.tokens) else _END
+        if following.pos in ("NOUN", "PROPN"):
+            return False  # a mountain landscape
         if any(word in ("another", "each", "every", "several", "second") for word in before):
             return False
         ones += any(word in ("a", "an", "one") for word in before)
@@ -602,7 +734,7 @@ def r2_of(original: Text, caption: Text) -> tuple[Finding, ...]:
     if not subjects or not caption.tokens:
         return ()
     for subject in subjects:
-        if _mentions(caption, subject):
+        if _mentions(caption, subject, original):
             return ()
     lost = subjects[0]
     return (
@@ -624,17 +756,31 @@ def main_subjects(text: Text) -> list[str]:
     """
     heads: list[str] = []
     for number, (start, end) in enumerate(sentences(text.tokens)):
-        head = _first_head(text.tokens[start:end])
+        sentence = text.tokens[start:end]
+        head = _first_head(sentence)
         if head is None:
             continue
-        if not heads or (number <= 2 and not _alive(heads[0]) and _alive(head)):
+        if not heads:
+            heads = [head, *_joined_heads(sentence, head)]
+            if not _is_setting(head):
+                break
+            living = [t.lemma for t in sentence if t.pos == "NOUN" and _alive(t.lemma)]
+            heads += living[:1]
+            if living:
+                break
+        elif number <= 3 and _alive(head):
             heads.append(head)
-        heads += [w for w in _joined_heads(text.tokens[start:end], head) if len(heads) == 1]
-    if heads and not _alive(heads[0]):
-        living = [t.lemma for t in text.tokens if t.pos == "NOUN" and _alive(t.lemma)]
-        if living and lexicon.is_a(heads[0], "location"):
-            heads.append(living[0])
+            break
     return list(dict.fromkeys(heads))
+
+
+@lru_cache(maxsize=20_000)
+def _is_setting(lemma: str) -> bool:
+    """Whether a text that begins with it may be about someone in or at it."""
+    return not _alive(lemma) and not any(
+        lexicon.is_first(lemma, kind)
+        for kind in ("vehicle", "food", "beverage", "container", "plant", "machine")
+    )
 
 
 def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:
@@ -645,9 +791,9 @@ def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:
         found.append(_bare(tokens[place - 1].lower))
     if place > 1 and tokens[place - 2].lower.endswith("'s"):
         found.append(_bare(tokens[place - 2].lower))
-    rest = tokens[place + 1 :]
-    if rest and rest[0].lower in ("and", ",", "of"):
-        found += [t.lemma for t in rest[:5] if t.pos == "NOUN"][:1]
+    rest = tokens[place + 1 : place + 6]
+    if len(rest) > 2 and rest[0].lower == "and" and rest[1].pos in ("DET", "NUM", "ADJ", "NOUN"):
+        found += [t.lemma for t in rest if t.pos == "NOUN"][:1]
     return found
 
 
@@ -664,7 +810,7 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
             continue
         nouns = [word for word in phrase if word.pos in ("NOUN", "PROPN")]
         if nouns:
-            head = nouns[-1]
+            head = next((n for n in nouns if _is_plural(n) and _alive(n.lemma)), nouns[-1])
             of = token.lower == "of"
             about = lemmas(head.lower)
             if not about.isdisjoint(_META) or head.lower in _META:
@@ -699,7 +845,7 @@ def _alive(lemma: str) -> bool:
     )
 
 
-def _mentions(caption: Text, subject: str) -> bool:
+def _mentions(caption: Text, subject: str, original: Text) -> bool:
     if subject in caption.lemmas or not lemmas(subject).isdisjoint(caption.lemmas):
         return True
     human = subject == "people" or lexicon.is_first(subject, "person")
@@ -709,8 +855,13 @@ def _mentions(caption: Text, subject: str) -> bool:
             continue
         for lemma in _lemmas(token.lower):
             if human and (lemma == "people" or lexicon.is_first(lemma, "person")):
+                other = subject not in ("people", "group") and _is_plural(token)
+                if other and lemma != "people" and lemma in original.lemmas:
+                    continue  # the customers are not the person at the laptop
                 if _same_person(subject, lemma):
                     return True
+                continue
+            if human:
                 continue
             if not _PEERS.get(lemma, frozenset()).isdisjoint((subject,)):
                 return True

@@ -5,6 +5,7 @@
 
 import functools
 import gzip
+from collections.abc import Iterable
 from importlib.resources import files
 
 Senses = frozenset[str]
@@ -32,17 +33,21 @@ def _table() -> _Table:
 
 
 @functools.lru_cache(maxsize=100_000)
-def senses(lemma: str) -> Senses:
-    """All common senses of a lemma."""
-    found = _table().senses.get(lemma, {})
-    return frozenset(sense for group in found.values() for sense in group)
+def senses(lemma: str, pos: str = "") -> Senses:
+    """All common senses of a lemma, or those for `pos` (NOUN, VERB) where it has any."""
+    return frozenset(sense for group in _groups(lemma, pos) for sense in group)
 
 
 @functools.lru_cache(maxsize=100_000)
-def main_senses(lemma: str) -> Senses:
-    """The two commonest senses of a lemma for each part of speech."""
+def main_senses(lemma: str, pos: str = "") -> Senses:
+    """The two commonest senses of a lemma for each part of speech, or for `pos` if it has any."""
+    return frozenset(sense for group in _groups(lemma, pos) for sense in group[:2])
+
+
+def _groups(lemma: str, pos: str) -> Iterable[tuple[str, ...]]:
     found = _table().senses.get(lemma, {})
-    return frozenset(sense for group in found.values() for sense in group[:2])
+    letter = {"NOUN": "n", "VERB": "v"}.get(pos, "")
+    return (found[letter],) if letter in found else found.values()
 
 
 @functools.lru_cache(maxsize=100_000)

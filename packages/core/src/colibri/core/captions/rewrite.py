@@ -15,8 +15,10 @@ from colibri.core.captions import surface
 from colibri.core.captions.content import analyse, main_subjects
 from colibri.core.captions.language import (
     Token,
+    described,
     lemmas,
     parts_of_speech,
+    split_sentences,
     tokenize,
 )
 from colibri.core.captions.rules import RULES

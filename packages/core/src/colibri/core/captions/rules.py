@@ -8,7 +8,7 @@ its main subject; 3 no cinematography; 4 nothing new; 5 no analysis, instruction
 from collections.abc import Iterable
 from typing import Protocol
 
-from colibri.core.captions.content import r2, r4
+from colibri.core.captions.content import analyse, r2, r2_of, r4, r4_of
 from colibri.core.captions.language import described
 from colibri.core.captions.surface import (
     r1,
@@ -47,8 +47,15 @@ def check(original: str, caption: str) -> tuple[Finding, ...]:
     Tags, control characters and orders to a machine in the original count for nothing.
     """
     original = described(original)
-    found: list[Finding] = []
-    for rule in (*RULES.values(), *EXTRA_CHECKS.values()):
+    first, second = analyse(original), analyse(caption)
+    surface = {
+        name: RULES[name](original=original, caption=caption) for name in ("R1", "R3", "R5", "R6")
+    }
+    others = [finding for findings in surface.values() for finding in findings]
+    content = {"R2": r2_of(first, second), "R4": r4_of(first, second, others=others)}
+    by_rule = surface | content
+    found = [finding for name in RULES for finding in by_rule[name]]
+    for rule in EXTRA_CHECKS.values():
         found += rule(original=original, caption=caption)
     return tuple(found)
 
