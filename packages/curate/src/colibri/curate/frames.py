@@ -144,7 +144,7 @@ def fit(image: Frame, size: tuple[int, int], *, pad: bool) -> tuple[Frame, float
 PAGE_BYTES = 32_768
 
 
-class Counted(io.RawIOBase, BinaryIO):  # type: ignore[misc]
+class Counted(io.RawIOBase, BinaryIO):
     """A file that reads each page of 32 KiB once, however often asked, and counts bytes."""
 
     def __init__(self, file: BinaryIO) -> None:

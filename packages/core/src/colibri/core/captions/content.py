@@ -157,6 +157,7 @@ def analyse(text: str) -> Text:
     negated: set[str] = set()
     plain: set[str] = set()
     implied: set[str] = set()
+    words: set[str] = set()
     said: set[str] = set()
     content = []
     since = 99
@@ -181,14 +182,16 @@ def analyse(text: str) -> Text:
         if token.pos in ("NOUN", "VERB", "ADJ", "NUM", "PROPN", "ADV"):
             content.append(token)
             if token.pos != "NUM":
-                for lemma in own - _META:
-                    implied |= lexicon.implied(lemma)
-                    said |= lexicon.main_senses(lemma)
+                words.add(token.lower)
             if token.pos in ("NOUN", "VERB"):
                 (negated if since <= 4 else plain).add(_bare(token.lemma))
                 goes_on = index + 1 < len(tokens) and tokens[index + 1].pos == "NOUN"
                 if since <= 4 and not token.lower.endswith("ing") and not goes_on:
                     since = 99
+    for word in words:
+        follows, own = _follows(word)
+        implied |= follows
+        said |= own
     return Text(
         text,
         tokens,
@@ -202,6 +205,14 @@ def analyse(text: str) -> Text:
         frozenset(said),
         *_attached(tokens),
     )
+
+
+@lru_cache(maxsize=100_000)
+def _follows(word: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Senses that a word implies, and its main senses."""
+    own = _lemmas(word) - _META
+    implied = frozenset(sense for lemma in own for sense in lexicon.implied(lemma))
+    return implied, frozenset(sense for lemma in own for sense in lexicon.main_senses(lemma))
 
 
 @lru_cache(maxsize=100_000)
@@ -850,8 +861,12 @@ def _mentions(caption: Text, subject: str, original: Text) -> bool:
         return True
     human = subject == "people" or lexicon.is_first(subject, "person")
     up = lexicon.implied(subject)
+    if human and not caption.lemmas.isdisjoint(("someone", "somebody", "individual", "human")):
+        return True
     for token in caption.content:
         if token.pos not in ("NOUN", "PROPN", "ADJ", "VERB"):
+            continue
+        if human and token.pos in ("ADJ", "VERB"):
             continue
         for lemma in _lemmas(token.lower):
             if human and (lemma == "people" or lexicon.is_first(lemma, "person")):

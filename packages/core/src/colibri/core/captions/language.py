@@ -111,11 +111,12 @@ def plain_text(text: str) -> str:
     text = unicodedata.normalize("NFC", text[:MAX_CHARACTERS])
     text = re.sub(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,200}>", " ", text, flags=re.I | re.S)
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    text = "".join(
-        " " if unicodedata.category(char) in ("Zs", "Zl", "Zp") or char in "\t\n\r" else char
-        for char in text
-        if unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") or char in "\t\n\r"
-    )
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(
+            " " if unicodedata.category(char) in ("Zs", "Zl", "Zp") or char in "\t\n\r" else char
+            for char in text
+            if unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") or char in "\t\n\r"
+        )
     text = re.sub(r"^\s*[=+@\-]\s*[A-Z]+\([^()]*\)", "", text)
     text = re.sub(r"\s+([,.;!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”")):
