@@ -253,6 +253,7 @@ class _Maker:
             fps=fps,
             crf=26,
             preset="veryfast",
+            exact=True,
             pixel_format=pixel_format,
             sample_aspect=sample_aspect,
             timestamps=times if variable_rate else None,
@@ -265,7 +266,7 @@ class _Maker:
             with big_buck_bunny().open("rb") as file:
                 self._bunny = list(read_frames(file))
         frames = [_shrunk(frame, tall) for frame in islice(self._bunny, start, None)]
-        write_video(self._path, frames, fps=25, crf=26, preset="veryfast")
+        write_video(self._path, frames, fps=25, crf=26, preset="veryfast", exact=True)
         return self._path.read_bytes()
 
 
