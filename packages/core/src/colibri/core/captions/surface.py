@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from colibri.core.captions.gate import Gated
 from colibri.core.captions.language import parts_of_speech
 from colibri.core.clip import Finding
 
@@ -112,7 +113,7 @@ _SCALE = (
     r"wide-angle|time-?lapse|medium-wide|medium-close|head-on|cowboy|american|ground-level|"
     r"high|low|first|next|second|third|last|split-screen|arc|whip|jib|steadicam|gimbal|still)"
 )
-_PLAIN_R3 = _any(
+_PLAIN_R3 = Gated(
     # shot scale
     rf"\b{_SCALE}(?:[- ](?:up|angle|level|wide|view|scale|length|to-medium))?(?:,\s*\w+)?[- ]shots?\b"
     r"(?!\s+(?:glass|put|clock|of\s+(?:whisk|vodka|tequila|espresso|rum|vaccine|liquor)))",
@@ -399,7 +400,7 @@ _ABSTRACT = (
     r"anticipation|wonder|power|resilience|significance|character|professionalism|harmony|"
     r"friendship|celebration of|melancholy|longing|isolation|playfulness|elegance|grandeur)"
 )
-_R5 = _any(
+_R5 = Gated(
     r"\b(?:here(?:'s| is| are)|below is|this is|the following is)\s+(?:the|a|an|your|my|one)?\s*"
     r"(?:\w+,?\s+){0,3}?(?:caption|version|description|rewrite|summary|prompt|sentence|text|answer|"
     r"response|output|rephrasing|result)\b",
