@@ -4,6 +4,7 @@ Words are compared by lemma; synonyms, kinds above and derivations are entailed,
 not. Colours, numbers, negation and names are compared by themselves.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -303,12 +304,19 @@ def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, 
         if finding.start is None or finding.end is None:
             continue
         end = finding.end
-        if finding.rule == "R5":
-            while end < len(caption) and caption[end] not in ".,;!?":
-                end += 1
-        spans.append((finding.start, end))
+        recording = finding.rule == "R3" and _RECORDING.search(finding.text)
+        if finding.rule == "R5" or recording:
+            stop = (_RECORDED if recording else _CLAUSE_END).search(caption, end)
+            end = stop.start() if stop else len(caption)
+        lead = _LEADING.search(caption, 0, finding.start) if finding.rule == "R3" else None
+        spans.append((lead.start() if lead else finding.start, end))
     return spans
 
+
+_RECORDING = re.compile(r"\b(?:camera|zoom|shot on|shot in|filmed|footage)", re.IGNORECASE)
+_RECORDED = re.compile(r"[.,;!?]|\s(?:of|while|as)\s")
+_CLAUSE_END = re.compile(r"[.,;!?]")
+_LEADING = re.compile(r"(?:(?<=\s)(?:long|short|single|slow|smooth|bathed|shot|in|a|an|the)\s+)+$")
 
 _CINEMA = frozenset(
     (
@@ -391,6 +399,11 @@ _FOLLOWS_FROM: dict[str, frozenset[str]] = {
     claimed: frozenset(said.split())
     for claimed, said in {
         "fly": "seagull gull bird eagle drone airplane plane helicopter butterfly bee circle wing",
+        "scatter": "throw toss sprinkle",
+        "seat": "sit",
+        "asleep": "sleep nap",
+        "band": "musician",
+        "shake": "toss",
         "swim": "fish dolphin swimmer duck shark whale",
         "crowd": "fan spectator audience people commuter shopper pedestrian crowded onlooker",
         "athlete": "player runner swimmer gymnast surfer skateboarder skier boxer sprinter cyclist",
@@ -657,7 +670,17 @@ def _new_number(index: int, token: Token, original: Text, caption: Text) -> Find
         not original.lemmas.isdisjoint(_TWO) or _joined_pair(index, original, caption)
     ):
         return None
+    if value.isdecimal() and _with_others(int(value) - 1, original):
+        return None
     return _new(token, f"number {token.text!r} is not in the original")
+
+
+def _with_others(others: int, original: Text) -> bool:
+    """`three soldiers` where the original has `a soldier` and `two other soldiers`."""
+    return any(
+        first.pos == "NUM" and first.lemma == str(others) and second.lower == "other"
+        for first, second in itertools.pairwise(original.tokens)
+    )
 
 
 def _joined_pair(index: int, original: Text, caption: Text) -> bool:
@@ -831,6 +854,11 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
     phrase: list[Token] = []
     for index, token in enumerate([*tokens, _END]):
         if token.pos in ("NOUN", "PROPN") or (
+            token.pos == "ADJ" and index + 1 < len(tokens) and _is_plural(tokens[index + 1])
+        ):
+            phrase.append(token)
+            continue
+        if (
             token.pos in ("ADJ", "NUM", "DET", "VERB")
             and phrase
             and _goes_on(tokens, index, phrase)
@@ -840,6 +868,8 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
         nouns = [word for word in phrase if word.pos in ("NOUN", "PROPN")]
         if nouns:
             head = next((n for n in nouns if _is_plural(n) and _alive(n.lemma)), nouns[-1])
+            if _one_thing(tokens, phrase) and _is_plural(head) and len(phrase) > 1:
+                head = phrase[-2]  # "a mechanic lies": the last word is the verb
             of = token.lower == "of"
             about = lemmas(head.lower)
             if not about.isdisjoint(_META) or head.lower in _META:
@@ -852,6 +882,12 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
                 return head.lemma
         phrase = []
     return None
+
+
+def _one_thing(tokens: Sequence[Token], phrase: list[Token]) -> bool:
+    start = next(index for index, token in enumerate(tokens) if token is phrase[0])
+    before = [token.lower for token in tokens[max(0, start - 3) : start]]
+    return any(word in ("a", "an", "one") for word in before)
 
 
 _PARTS_OF_TIME = frozenset("day night morning evening afternoon sunset sunrise dusk dawn".split())
@@ -919,7 +955,8 @@ def _same_person(subject: str, lemma: str) -> bool:
         return False
     generic = frozenset((
     "man woman person people individual human adult child boy girl lady guy figure player "
-    "worker performer kid couple friend someone"
+    "worker performer kid couple friend someone daughter son mother father neighbor "
+    "neighbour sister brother"
 ).split())  # fmt: skip
     if subject in generic or lemma in generic:
         return True

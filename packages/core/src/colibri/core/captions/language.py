@@ -68,18 +68,30 @@ class Token:
 
 def tokenize(text: str) -> tuple[Token, ...]:
     """Tokens of `text`, with lemmas and parts of speech."""
-    found = [(match.group(), match.start(), match.end()) for match in _TOKEN.finditer(text)]
-    tags: list[str] = []
-    for index, (word, _, _) in enumerate(found):
-        following = found[index + 1][0] if index + 1 < len(found) else ""
-        before = tags[index - 1] if index else "PUNCT"
-        before_word = found[index - 1][0].lower() if index else ""
-        tags.append(_tag(word, before, before_word, following, first=_opens(found, index)))
-    return tuple(
-        Token(word, _lower(word), lemma(_lower(word), tag), tag, start, end)
-        for (word, start, end), tag in zip(found, tags, strict=True)
-    )
+    matches = list(_TOKEN.finditer(text))
+    words = [match.group() for match in matches]
+    tokens: list[Token] = []
+    tag, before_word = "PUNCT", ""
+    for index, (match, word) in enumerate(zip(matches, words, strict=True)):
+        following = words[index + 1] if index + 1 < len(words) else ""
+        first = not index or words[index - 1] in _OPENERS
+        lower, lemma_, tag = _read(word, tag, before_word, following, first)
+        before_word = lower
+        tokens.append(Token(word, lower, lemma_, tag, match.start(), match.end()))
+    return tuple(tokens)
 
+
+@functools.lru_cache(maxsize=200_000)
+def _read(
+    word: str, before: str, before_word: str, following: str, first: bool
+) -> tuple[str, str, str]:
+    """Lower case, lemma and tag of a word between its neighbours."""
+    lower = _lower(word)
+    tag = _tag(word, before, before_word, following, first=first)
+    return lower, lemma(lower, tag), tag
+
+
+_OPENERS = frozenset('.!?:"“')
 
 _COMMAND = re.compile(
     r"\b(?:ignore|disregard|forget)\s+(?:all|any|the|previous|prior|your)\b|\bsystem prompt\b"
@@ -201,10 +213,6 @@ _IRREGULAR = {"people": "people", "men": "man", "women": "woman", "children": "c
 
 def _lower(word: str) -> str:
     return word.lower().replace("’", "'")
-
-
-def _opens(found: list[tuple[str, int, int]], index: int) -> bool:
-    return index == 0 or found[index - 1][0] in (".", "!", "?", ":", '"', "“")
 
 
 def _tag(word: str, before: str, before_word: str, following: str, *, first: bool) -> str:

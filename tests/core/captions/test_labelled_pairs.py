@@ -1,0 +1,32 @@
+"""The rules against hand-labelled pairs: a floor that no change may fall below."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def scorer() -> ModuleType:
+    """The benchmark that prints the table."""
+    path = ROOT / "benchmarks" / "caption_rules.py"
+    spec = importlib.util.spec_from_file_location("caption_rules", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["caption_rules"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_rule_agrees_with_the_labels(scorer: ModuleType) -> None:
+    pairs = scorer.read_pairs(ROOT / "tests" / "data" / "caption_rules.txt")
+    scores, alarms = scorer.score(pairs)
+    for rule, entry in scores.items():
+        assert entry["labelled"] >= 12
+        assert entry["f1"] >= 0.95, rule
+    assert alarms <= 0.04
