@@ -131,6 +131,9 @@ def _validate(argv: list[str]) -> int:
 def _print_summary(summary: Any) -> None:
     counts = summary.manifest["counts"]
     print()
+    for fact in summary.manifest["facts"]:
+        print(fact)
+    print()
     print(f"{'source':<14}{'in':>8}{'kept':>8}{'rejected':>10}{'quarantined':>13}")
     for source, entry in sorted(counts["by_source"].items()):
         rejected = sum(entry["rejected"].values())

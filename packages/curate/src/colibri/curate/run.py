@@ -507,7 +507,11 @@ def _with_data_root(config: RunConfig, state: Path) -> RunConfig:
 
 def _absolute(config: RunConfig) -> RunConfig:
     assert config.data_root is not None
-    return replace(config, data_root=config.data_root.resolve(), out=config.out.resolve())
+    config = replace(config, data_root=config.data_root.resolve(), out=config.out.resolve())
+    if config.humanvid.captions:
+        captions = str(Path(config.humanvid.captions).resolve())
+        config = replace(config, humanvid=replace(config.humanvid, captions=captions))
+    return config
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

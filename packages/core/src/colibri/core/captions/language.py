@@ -8,7 +8,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import lemminflect
 
@@ -53,8 +53,7 @@ _ADVERBS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word or a mark. `start` and `end` are code points in the text."""
 
     text: str

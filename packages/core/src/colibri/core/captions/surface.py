@@ -655,13 +655,13 @@ def x_repetition(*, original: str, caption: str) -> tuple[Finding, ...]:
     words = [
         (match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(caption)
     ]
+    only = [word for word, _, _ in words]
     seen: set[tuple[str, ...]] = set()
-    for index in range(len(words)):
-        run = tuple(word for word, _, _ in words[index : index + 4])
-        triple = len(run) >= 3 and run[0] == run[1] == run[2]
-        if triple or (len(run) == 4 and run in seen and not _COMMON.issuperset(run)):
+    for index, run in enumerate(zip(only, only[1:], only[2:], [*only[3:], ""], strict=False)):
+        triple = run[0] == run[1] == run[2]
+        if triple or (run in seen and run[3] and not _COMMON.issuperset(run)):
             end = words[min(index + 3, len(words) - 1)][2]
-            message = f"says {' '.join(run)!r} again"
+            message = f"says {' '.join(run).strip()!r} again"
             return (_finding("X-repetition", words[index][1], end, caption, message),)
         seen.add(run)
     return ()
