@@ -87,18 +87,26 @@ class ShardFile:
     rows: int
 
 
-def write_shard(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> ShardFile:
+ROW_GROUP = 100
+"""Rows in a row group: what is in memory at once, for us and for a reader."""
+
+
+def write_shard(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> ShardFile:
     """Write `rows` as one parquet file, whole or not at all. Same rows in, same bytes out."""
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    write_whole(path, lambda temporary: _write_parquet(temporary, table))
-    return ShardFile(
-        path=f"{path.parent.name}/{path.name}", sha256=hash_file(path), rows=table.num_rows
-    )
+    count = 0
 
+    def write(temporary: Path) -> None:
+        nonlocal count
+        # The image bytes are compressed already: a dictionary only costs time.
+        with pq.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=False
+        ) as writer:
+            for group in chunked(rows, ROW_GROUP):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+                count += len(group)
 
-def _write_parquet(path: Path, table: pa.Table) -> None:
-    # The image bytes are compressed already: a dictionary or a second pass only costs time.
-    pq.write_table(table, path, compression="zstd", use_dictionary=False, row_group_size=100)
+    write_whole(path, write)
+    return ShardFile(path=f"{path.parent.name}/{path.name}", sha256=hash_file(path), rows=count)
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

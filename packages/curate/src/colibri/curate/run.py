@@ -6,11 +6,12 @@ number of machines give the same bytes.
 """
 
 import errno
+import itertools
 import json
 import logging
 import platform
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -408,12 +409,18 @@ def _write_shards(
     written: WrittenShards,
 ) -> list[ShardFile]:
     files: list[ShardFile] = []
-    for index, chunk in enumerate(chunked(rows, config.shard_rows)):
+    for index in itertools.count():
+        first = next(rows, None)
+        if first is None:
+            break
+        chunk = itertools.chain([first], itertools.islice(rows, config.shard_rows - 1))
         path = f"{name}/{name if name != 'data' else 'shard'}-{index:05d}.parquet"
         shard = written.get(path)
         if shard is None or not (config.out / path).exists():
-            shard = write_shard(config.out / path, [_only(row, schema) for row in chunk], schema)
+            shard = write_shard(config.out / path, (_only(row, schema) for row in chunk), schema)
             written.add(shard)
+        else:
+            deque(chunk, maxlen=0)  # the rows are counted all the same
         files.append(shard)
     if not files and name == "data":
         # An empty shard still opens, with the right columns.
