@@ -970,9 +970,6 @@ def _too_general(lemma: str) -> bool:
     )
 
 
-_ALPHA = re.compile(r"[a-z]+")
-
-
 def overlap(original: str, caption: str) -> float:
     """Share of the caption's content words that the original says or implies, in [0, 1]."""
     first, second = analyse(original), analyse(caption)

@@ -78,15 +78,6 @@ def entails(said: str, claimed: str) -> bool:
 
 
 @functools.lru_cache(maxsize=100_000)
-def is_a(lemma: str, kind: str) -> bool:
-    """Whether the first two noun senses of `lemma` lie under the first sense of `kind`."""
-    table = _table()
-    top = table.senses[kind]["n"][0]
-    own = table.senses.get(lemma, {}).get("n", ())[:2]
-    return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
-
-
-@functools.lru_cache(maxsize=100_000)
 def is_first(lemma: str, kind: str) -> bool:
     """Whether the commonest noun sense of `lemma` lies under the first sense of `kind`."""
     table = _table()
