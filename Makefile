@@ -4,16 +4,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := core testbed curate vae distill infer colibri
 EDITABLE := $(foreach package,$(PACKAGES),-e packages/$(package))
+VLLM := .venv-vllm
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test test-fast lint bench clean
+.PHONY: setup setup-vllm demo test test-fast lint bench clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: constraints.txt pyproject.toml $(foreach package,$(PACKAGES),packages/$(package)/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) hatchling
+	$(PIP) hatchling torch
 	$(PIP) $(EDITABLE) $(shell sed -n '/^# tools/,$$s/==.*//p' constraints.txt | tr '\n' ' ')
+	touch $@
+
+# vLLM for tests on a CPU, in an environment of its own: its pins differ. The CUDA builds of
+# torchvision, torchaudio and torchcodec that it brings break beside a CPU torch.
+setup-vllm: $(VLLM)/.ready
+
+$(VLLM)/.ready: constraints-vllm.txt packages/core/pyproject.toml packages/curate/pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -r constraints-vllm.txt \
+	  -e packages/core -e packages/testbed -e packages/curate
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 demo: setup
@@ -28,15 +40,17 @@ test-fast: setup
 	$(BIN)/pytest -q -m "not slow"
 
 # The HTML report is tested in a real browser where one is installed or can be.
-test: lint
+test: lint setup-vllm
 	-@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/caption_rules.py
 	$(BIN)/python benchmarks/curate_first_frame.py
 	$(BIN)/python benchmarks/curate_run.py
+	$(BIN)/python benchmarks/curate_llm.py
+	$(BIN)/python benchmarks/curate_text.py
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM) out .mypy_cache .ruff_cache .pytest_cache

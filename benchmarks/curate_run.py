@@ -91,15 +91,15 @@ def many_rows(sample: Path, data: Path, rows: int) -> Path:
     return data
 
 
-def measure(data: Path, out: Path, *, with_plain: bool) -> dict[str, float]:
+def measure(data: Path, out: Path, *flags: str, with_plain: bool) -> dict[str, float]:
     """One `curate run` in a process of its own, watched from outside."""
     command = [
         *(sys.executable, "-m", "colibri.curate", "run", "--sources", "magicmotion"),
-        *("--data-root", str(data), "--out", str(out), "--no-report"),
+        *("--data-root", str(data), "--out", str(out), "--no-report", *flags),
     ]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    watch = _Memory(process.pid)
+    watch = Memory(process.pid)
     watch.start()
     process.communicate()
     seconds = time.perf_counter() - start
@@ -137,7 +137,7 @@ def plain_rate(data: Path, out: Path) -> float:
     return len(rows) / (time.perf_counter() - start)
 
 
-class _Memory(threading.Thread):
+class Memory(threading.Thread):
     """Peak resident memory of a process and of its largest worker, sampled ten times a second."""
 
     def __init__(self, pid: int) -> None:

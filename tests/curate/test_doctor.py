@@ -134,7 +134,7 @@ def test_hostile_names_are_printed_without_their_control_characters(
     text = examine(config).text()
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert len(text.splitlines()) == 2 + len(report.facts) + 1
+    assert len(text.splitlines()) == 2 + len(report.facts) + 2
 
 
 def test_the_sample_is_judged_as_it_was_made(sample: Path) -> None:

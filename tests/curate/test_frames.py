@@ -28,6 +28,8 @@ def _pixels(frame: FirstFrame) -> np.ndarray:
 def test_every_trouble_of_a_clip_is_noted(sample: Path) -> None:
     assert "rotated:90" in _frame(sample, 6_100_002).notes
     assert "sample_aspect:4/3" in _frame(sample, 6_100_003).notes
+    assert "variable_rate" in _frame(sample, 6_100_004).notes
+    assert "variable_rate" not in _frame(sample, 6_100_003).notes
     assert "bit_depth:10" in _frame(sample, 6_100_005).notes
     assert "dark_lead_in:20" in _frame(sample, 6_100_006).notes
 

@@ -60,6 +60,13 @@ def _row(number: int, text: str) -> dict[str, object]:
     }
 
 
+EMBEDDED = {
+    "name": "colibri-rules/0.1.0",
+    "is_embedded": True,
+    "reproducibility": "deterministic",
+}
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     rows = [_row(number, text) for number, text in enumerate(HOSTILE)]
@@ -78,10 +85,18 @@ def out(tmp_path: Path) -> Path:
         {
             "format": 1,
             "made_by": {"python": "3"},
-            "config": {"note": HOSTILE[0]},
+            "config": {"note": HOSTILE[0], "min_score": 0.5},
             "inputs": {"openvid": {HOSTILE[2]: "0" * 64}},
-            "captioner": {"name": "colibri-rules/0.1.0", "is_embedded": True},
-            "judge": {"name": "colibri-rules/0.1.0", "is_embedded": True},
+            "captioner": EMBEDDED,
+            "judge": EMBEDDED,
+            "judge_checks": {
+                "anchors": {
+                    "known": 12,
+                    "right": 11,
+                    "missed": [{"caption": HOSTILE[1], "broken": "R4", "said": HOSTILE[0]}],
+                },
+                "order_swap": {"rows": 4, "same_decision": 1.0, "same_rules": 0.5, "kappa": None},
+            },
             "counts": {**counts, "by_source": by_source},
             "facts": [HOSTILE[1]],
             "alarms": [HOSTILE[0]],
@@ -112,6 +127,8 @@ def test_the_page_reaches_out_to_nothing(out: Path) -> None:
 def test_the_embedded_engine_is_named_as_what_it_is(out: Path) -> None:
     page = write_report(out).read_text(encoding="utf-8")
     assert "small embedded rule engine" in page
+    assert "deterministic" in page
+    assert re.search(r"known answers</td><td>11 of\s+12 right", page)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ def _candidates(count: int) -> list[Candidate]:
 def test_the_order_of_candidates_does_not_matter() -> None:
     candidates = _candidates(300)
     shuffled = random.Random(1).sample(candidates, len(candidates))
-    assert select(candidates, keep=90, seed=5) == select(shuffled, keep=90, seed=5)
+    first, second = (select(rows, keep=90, seed=5) for rows in (candidates, shuffled))
+    assert first.kept == second.kept
+    assert first.rejected == second.rejected
+    assert first.digest() == second.digest()
 
 
 def test_every_source_keeps_its_share() -> None:
@@ -73,3 +76,27 @@ def test_one_output_again_and_again_raises_an_alarm() -> None:
     assert len(selection.kept) == 1
     assert selection.alarms
     assert "8 rows" in selection.alarms[0]
+
+
+def test_near_copies_are_found_among_many() -> None:
+    rng = random.Random(9)
+    rows, copies = _candidates(1500), set()
+    for number in range(100):
+        base = rows[number]
+        words = base.caption.split() + rng.choices(WORDS, k=30)
+        long = " ".join(words)
+        words[rng.randrange(len(words))] = "lantern"  # 3 shingles of 40 differ
+        common = {"source": "a", "group": "g", "motion": None, "words": 42, "people": 0}
+        rows.append(Candidate(id=f"long-{number}", caption=long, score=2.0, **common))  # type: ignore[arg-type]
+        near = " ".join(words)
+        rows.append(Candidate(id=f"near-{number}", caption=near, score=1.5, **common))  # type: ignore[arg-type]
+        copies.add(f"near-{number}")
+    found = {name for name, why in select(rows, keep=None, seed=0).rejected.items()}
+    assert len(found & copies) >= 80
+    assert found <= copies
+
+
+def test_nothing_to_choose_from_is_no_error() -> None:
+    selection = select([], keep=5, seed=0)
+    assert selection.kept == ()
+    assert selection.rejected == {}

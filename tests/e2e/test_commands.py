@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("vae", "distill", "infer")
+ROOMS = ("curate", "vae", "distill", "infer")
 
 
 def _call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -21,10 +21,18 @@ def _call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_commands_not_built_yet_say_so_and_exit_2(room: str) -> None:
-    result = _call(f"colibri.{room}")
-    assert result.returncode == 2
-    assert "not built yet" in result.stderr
+def test_a_bare_command_shows_its_usage_and_loads_no_torch(room: str) -> None:
+    bare = _call(f"colibri.{room}")
+    assert bare.returncode == 2
+    assert f"usage: {room} COMMAND" in bare.stdout + bare.stderr
+    program = (
+        f"import sys; from colibri.{room}.cli import main; main(['--help']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    helped = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert helped.returncode == 0, helped.stderr
 
 
 def test_help_names_every_command_and_loads_neither_torch_nor_ray() -> None:

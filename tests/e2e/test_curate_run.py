@@ -1,10 +1,12 @@
 """`curate run` as a person runs it: a process, a real Ray, real MP4 files, real kills."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,7 +80,7 @@ def test_datasets_opens_the_folder_and_sees_kept_rows_only(finished: Path, tmp_p
     row = opened[0]
     assert row["image"].size[0] >= 16
     assert row["caption"]
-    assert row["split"] in ("train", "heldout")
+    assert row["split"] in ("train", "held-out")
 
 
 @pytest.mark.slow
@@ -229,3 +231,85 @@ def test_a_disk_that_fills_up_ends_cleanly_and_resumes(
         assert _shards(out) == _shards(finished)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+@pytest.mark.slow
+def test_a_video_that_ends_its_worker_costs_one_row_not_the_run(
+    sample: Path, finished: Path, tmp_path: Path
+) -> None:
+    # A decoder that dies on one file, put into every process of the run.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "try:\n"
+        "    import colibri.curate.stages as stages\n"
+        "except ImportError:\n"
+        "    stages = None\n"
+        "if stages is not None:\n"
+        "    whole = stages.first_frame\n"
+        "    def first_frame(ref, root, config):\n"
+        "        if '6100002' in ref.video:\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "        return whole(ref, root, config)\n"
+        "    stages.first_frame = first_frame\n"
+    )
+    out = tmp_path / "out"
+    result = subprocess.run(
+        _command(sample, out),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert result.returncode == 0, result.stderr
+    crashed = [
+        row["video"]
+        for path in (out / "quarantine").glob("*.parquet")
+        for row in read_rows(path)
+        if row["reason"] == "decoder_crash"
+    ]
+    assert len(crashed) == 1
+    assert "6100002" in crashed[0]
+    counts = json.loads((out / "manifest.json").read_text())["counts"]
+    whole = json.loads((finished / "manifest.json").read_text())["counts"]
+    assert counts["in"] == whole["in"]
+    assert counts["in"] == counts["kept"] + counts["rejected"] + counts["quarantined"]
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.5)
+    pytest.fail("the Ray head did not come up")
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_shards(sample: Path, finished: Path, tmp_path: Path) -> None:
+    ray = str(Path(sys.executable).with_name("ray"))
+    port = 20_000 + os.getpid() % 10_000
+    start = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    head = subprocess.Popen(
+        [*start, "--include-dashboard=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(port)
+        result = _run(sample, tmp_path / "out", "--ray-address", f"127.0.0.1:{port}")
+    finally:
+        head.terminate()
+        head.wait(60)
+    assert result.returncode == 0, result.stderr
+    assert _shards(tmp_path / "out") == _shards(finished)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_named(sample: Path, tmp_path: Path) -> None:
+    result = _run(sample, tmp_path / "out", "--ray-address", "127.0.0.1:1")
+    assert result.returncode == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -119,3 +119,51 @@ def test_odd_texts_do_no_harm(text: str) -> None:
     r2(original=text, caption=text)
     r4(original=WALK, caption=text)
     r4(original=text, caption=WALK)
+
+
+def test_a_place_where_the_video_is_set_is_not_its_subject() -> None:
+    original = "The video takes place in a classroom. A teacher points to a leaf on a whiteboard."
+    assert r2(original=original, caption="A poster hangs in a bright classroom.")
+    assert r2(original=original, caption="A teacher in a classroom points to a leaf.") == ()
+
+
+def test_an_event_is_kept_by_whoever_acts_in_it() -> None:
+    original = "The video shows a volleyball match on a beach. A woman in a visor serves the ball."
+    assert r2(original=original, caption="A woman in a visor serves a ball on a beach.") == ()
+
+
+MARKET = (
+    "The video shows a floating market. An old woman sells mangoes from a wooden boat. She "
+    "nearly drops a coin. A mover wheels a crate ashore while a second mover steadies it. Other "
+    "vendors grill fish. A boy shoots an arrow that lands just outside the center of a target."
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "lost"),
+    [
+        ("Vendors grill fish at a floating market.", True),
+        ("An old woman sells mangoes at a market while vendors grill fish.", False),
+        ("A floating market is full of boats.", False),
+    ],
+)
+def test_a_caption_about_bystanders_loses_whom_the_original_follows(
+    caption: str, lost: bool
+) -> None:
+    assert bool(r2(original=MARKET, caption=caption)) is lost
+
+
+@pytest.mark.parametrize(
+    ("caption", "new"),
+    [
+        ("An old woman drops a coin.", True),
+        ("An old woman nearly drops a coin.", False),
+        ("A boy hits the center of a target.", True),
+        ("A boy shoots an arrow just outside the center of a target.", False),
+        ("Two movers wheel a crate ashore.", False),
+        ("Three movers wheel a crate ashore.", True),
+    ],
+)
+def test_what_does_not_happen_is_new_and_a_second_one_makes_two(caption: str, new: bool) -> None:
+    found = r4(original=MARKET, caption=caption)
+    assert any(not finding.ambiguous for finding in found) is new

@@ -2,7 +2,7 @@
 
 import pytest
 from colibri.core.captions.rules import EXTRA_CHECKS, RULES, check, violates
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BEACH = (
@@ -107,6 +107,7 @@ def test_extra_checks_are_noted_and_violate_nothing(check_id: str, caption: str)
     assert check_id not in violates(check(caption, caption))
 
 
+@settings(deadline=None)  # the first example loads the word table
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_any_text_at_all_can_be_checked(original: str, caption: str) -> None:
     for finding in check(original, caption):
@@ -117,3 +118,31 @@ def test_any_text_at_all_can_be_checked(original: str, caption: str) -> None:
 
 def test_the_table_names_six_rules() -> None:
     assert list(RULES) == ["R1", "R2", "R3", "R4", "R5", "R6"]
+
+
+SCREEN = (
+    "In the video, a man glues a picture frame in a framing shop. An old photograph lies on a mat, "
+    "and a small screen on the wall shows a map. Text at the bottom of the screen reads LIVE."
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "rules"),
+    [
+        ("A man in a framing shop glues a picture frame.", []),
+        ("A man glues a frame near a screen with text at the bottom of the screen.", []),
+        ("A small screen shows a map as a man glues a picture frame.", []),
+        ("A man glues a frame and shows us how the photograph lies on a mat.", ["R6"]),
+        ("A man glues a picture frame in one continuous take.", ["R3"]),
+        ("A man glues a frame, with cuts between his hands and his face.", ["R3"]),
+        ("A craft tutorial video of a man who glues a picture frame.", ["R1"]),
+        ("The following shows a man who glues a picture frame.", ["R1"]),
+        ("We are in a framing shop, where a man glues a picture frame.", ["R1", "R6"]),
+        ("A man glues a frame in a shop, which is typical of the trade.", ["R5"]),
+    ],
+)
+def test_things_in_the_scene_are_told_from_words_about_the_video(
+    caption: str, rules: list[str]
+) -> None:
+    found = violates(check(SCREEN, caption))
+    assert [rule for rule in found if rule != "R4"] == rules

@@ -1,6 +1,7 @@
 """Files inside zips and split zips, read where they lie: nothing is joined or unpacked on disk."""
 
 import bisect
+import errno
 import functools
 import io
 import re
@@ -135,15 +136,11 @@ def _open_parts(parts: Sequence[Path]) -> io.RawIOBase:
     return _Joined(parts)
 
 
-class _Joined(io.RawIOBase):
-    """Several files seen as one, read-only."""
+class _Sized(io.RawIOBase):
+    """A read-only stream of known size, with a position that seeks."""
 
-    def __init__(self, parts: Sequence[Path]) -> None:
-        self._files = [part.open("rb", buffering=0) for part in parts]
-        self._starts = [0]
-        for part in parts:
-            self._starts.append(self._starts[-1] + part.stat().st_size)
-        self._position = 0
+    def __init__(self, size: int) -> None:
+        self._size, self._position = size, 0
 
     def readable(self) -> bool:
         return True
@@ -155,11 +152,22 @@ class _Joined(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise OSError(22, "negative seek")
+            raise OSError(errno.EINVAL, "negative seek")
         self._position = base + offset
         return self._position
+
+
+class _Joined(_Sized):
+    """Several files seen as one, read-only."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._files = [part.open("rb", buffering=0) for part in parts]
+        self._starts = [0]
+        for part in parts:
+            self._starts.append(self._starts[-1] + part.stat().st_size)
+        super().__init__(self._starts[-1])
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         index = bisect.bisect_right(self._starts, self._position) - 1
@@ -175,7 +183,7 @@ class _Joined(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """All `size` bytes, across the seams, unless the end comes first."""
         if size is None or size < 0:
-            size = max(0, self._starts[-1] - self._position)
+            size = max(0, self._size - self._position)
         pieces = []
         while size > 0:
             piece = super().read(size)
@@ -191,25 +199,12 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-class _Window(io.RawIOBase):
+class _Window(_Sized):
     """`size` bytes of a stream from `start`, seen as a file of their own."""
 
     def __init__(self, stream: io.RawIOBase, start: int, size: int) -> None:
-        self._stream, self._start, self._size, self._position = stream, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+        super().__init__(size)
+        self._stream, self._start = stream, start
 
     def read(self, size: int | None = -1) -> bytes:
         left = max(0, self._size - self._position)

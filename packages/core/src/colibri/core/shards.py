@@ -9,12 +9,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from colibri.core.hashing import hash_file
+
+T = TypeVar("T")
 
 FINDING = pa.struct(
     [
@@ -26,8 +28,18 @@ FINDING = pa.struct(
         ("ambiguous", pa.bool_()),
     ]
 )
+RULE_VERDICT = pa.struct(
+    [("rule", pa.string()), ("verdict", pa.string()), ("evidence", pa.string())]
+)
 JUDGE = pa.struct(
-    [(name, pa.float64()) for name in ("score", "fluency", "faithfulness", "coverage", "band")]
+    [
+        *(
+            (name, pa.float64())
+            for name in ("score", "fluency", "faithfulness", "coverage", "band")
+        ),
+        ("by", pa.string()),
+        ("rules", pa.list_(RULE_VERDICT)),
+    ]
 )
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -69,6 +81,7 @@ QUARANTINE_SCHEMA = pa.schema(
         ("caption_original", pa.string()),
         ("caption", pa.string()),
         ("findings", pa.list_(FINDING)),
+        ("attempts", pa.string()),
         ("licence", pa.string()),
         ("reason", pa.string()),
         ("stage", pa.string()),
@@ -141,9 +154,9 @@ def write_json_whole(path: Path, value: object) -> None:
     write_text_whole(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def chunked(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def chunked(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     """`rows` in lists of `size`, the last one shorter."""
-    chunk: list[dict[str, Any]] = []
+    chunk: list[T] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == size:

@@ -4,6 +4,7 @@ The only module that opens a `VideoRef`. Decides nothing about which clips are w
 """
 
 import contextlib
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -51,6 +52,8 @@ class VideoProbe:
     num_frames_header: int | None
     bit_depth: int
     full_range: bool
+    variable_rate: bool
+    """Frames of clearly different length; False as well where the file has no index."""
     codec: str
 
 
@@ -227,6 +230,14 @@ def _container(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
             raise RowError("unreadable_video", _said(error)) from None
 
 
+def _variable_rate(stream: Any) -> bool:
+    """True when the index has frames of clearly different length; False where there is no index."""
+    times = sorted(entry.timestamp for entry in stream.index_entries)
+    steps = [later - earlier for earlier, later in itertools.pairwise(times)][:-1]
+    # A rate that its clock cannot divide evenly gives steps that differ by one tick.
+    return bool(steps) and max(steps) - min(steps) > max(1, min(steps) // 10)
+
+
 def _probe(stream: Any, rotation: int) -> VideoProbe:
     context = stream.codec_context
     width, height = context.width, context.height
@@ -253,6 +264,7 @@ def _probe(stream: Any, rotation: int) -> VideoProbe:
         num_frames_header=stream.frames or None,
         bit_depth=depth,
         full_range=context.color_range == 2,
+        variable_rate=_variable_rate(stream),
         codec=context.name,
     )
 

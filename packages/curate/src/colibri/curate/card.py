@@ -73,6 +73,12 @@ _FEATURES = """\
     - {name: faithfulness, dtype: float64}
     - {name: coverage, dtype: float64}
     - {name: band, dtype: float64}
+    - {name: by, dtype: string}
+    - name: rules
+      list:
+      - {name: rule, dtype: string}
+      - {name: verdict, dtype: string}
+      - {name: evidence, dtype: string}
   - {name: score, dtype: float64}
   - {name: licence, dtype: string}
   - {name: split, dtype: string}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from colibri.core.config import parse, run_command, to_table, toml_flag
+from colibri.core.config import ConfigT, parse, run_command, to_table, toml_flag
 from colibri.core.errors import UserError
 
 DESCRIPTION = "Captioned clips to training shards: first frames, six caption rules, provenance."
@@ -29,28 +29,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     from colibri.curate.config import RunConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = _parsed(
         RunConfig,
-        rest,
-        prog="curate run",
-        description="Curate data sets on disk into parquet shards. --config FILE.toml sits below "
+        argv,
+        "run",
+        "Curate data sets on disk into parquet shards. --config FILE.toml sits below "
         "the flags. Stopped at any moment, the same command goes on.",
-        toml=toml,
     )
     if config.plan:
         from colibri.curate.plan import plan
 
-        print(plan(config))
+        print(plan(config).text())
         return 0
     from colibri.curate.run import run
 
     if config.data_root is None:
         print("No --data-root: running on the embedded sample, a miniature of the three data sets.")
-    print("Captions by the small embedded rule engine, not by a language model.")
+    if config.captioner == "rules":
+        print("Captions by the small embedded rule engine, not by a language model.")
     config.out.mkdir(parents=True, exist_ok=True)
     _print_summary(run(config))
     return 0
+
+
+def _plan(argv: list[str]) -> int:
+    from colibri.curate.plan import PlanConfig, plan
+
+    config = _parsed(
+        PlanConfig,
+        argv,
+        "plan",
+        "Rows, tokens, memory, hours and bytes of a run with these flags, from a trial "
+        "of a few rows on this machine.",
+    )
+    found = plan(config, calibrate=config.calibrate)
+    print(json.dumps(found.table(), indent=2) if config.json else found.text())
+    return 0
+
+
+def _replay(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="curate replay",
+        description="Rewrite and judge a sample of a finished run's rows again, without the "
+        "request cache, and see whether its promise of equal answers holds.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of curate run")
+    parser.add_argument("--sample", type=int, default=200, help="rows (200)")
+    parser.add_argument("--seed", type=int, default=0, help="which rows (0)")
+    arguments = parser.parse_args(argv)
+    if arguments.sample < 1:
+        raise UserError("--sample has to be at least 1")
+    from colibri.curate.replay import replay
+
+    found = replay(arguments.out, sample=arguments.sample, seed=arguments.seed)
+    for entry in found:
+        print(entry.text())
+        if entry.differing:
+            print(f"          other answers for {', '.join(entry.differing[:5])}")
+    return 0 if all(entry.holds for entry in found) else 1
 
 
 def _retry(argv: list[str]) -> int:
@@ -80,6 +116,49 @@ def _report(argv: list[str]) -> int:
     return 0
 
 
+def _calibrate(argv: list[str]) -> int:
+    from colibri.curate.calibrate import CalibrateConfig, calibrate
+
+    config = _parsed(
+        CalibrateConfig,
+        argv,
+        "calibrate",
+        "Label a sample of judged rows by hand, and tell how far the judge can be "
+        "trusted and which min_score follows. Stopped at any moment, the same command goes on.",
+    )
+    print(calibrate(config))
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    from colibri.curate.export import ExportConfig, export
+
+    config = _parsed(
+        ExportConfig,
+        argv,
+        "export",
+        "Turn curated shards into what a trainer reads, or push them to the hub. Rows "
+        "that a trainer would turn into something else are refused, in DIR/refused.jsonl.",
+    )
+    print(export(config))
+    return 0
+
+
+def _fetch(argv: list[str]) -> int:
+    from colibri.curate.fetch import FetchConfig, fetch
+
+    config = _parsed(
+        FetchConfig,
+        argv,
+        "fetch",
+        "Get from the Hugging Face hub what a run needs: the tables, and single clips "
+        "out of the big zips. Stopped at any moment, the same command goes on.",
+    )
+    report = fetch(config)
+    print(report.text())
+    return 0 if report.complete else 1
+
+
 def _sample(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="curate sample",
@@ -97,13 +176,11 @@ def _sample(argv: list[str]) -> int:
 def _doctor(argv: list[str]) -> int:
     from colibri.curate.doctor import DoctorConfig, examine
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = _parsed(
         DoctorConfig,
-        rest,
-        prog="curate doctor",
-        description="Say what is there, missing, extra, damaged and too short, per data set.",
-        toml=toml,
+        argv,
+        "doctor",
+        "Say what is there, missing, extra, damaged and too short, per data set.",
     )
     report = examine(config)
     print(json.dumps(to_table(report), indent=2) if config.json else report.text())
@@ -128,7 +205,16 @@ def _validate(argv: list[str]) -> int:
     return 0
 
 
+def _parsed(config: type[ConfigT], argv: list[str], name: str, description: str) -> ConfigT:
+    """The config that flags, and a TOML file below them, make for `curate NAME`."""
+    toml, rest = toml_flag(argv)
+    return parse(config, rest, prog=f"curate {name}", description=description, toml=toml)
+
+
 def _print_summary(summary: Any) -> None:
+    if summary.manifest is None:
+        print("stopped as asked; the same command without --stop-after goes on")
+        return
     counts = summary.manifest["counts"]
     print()
     for fact in summary.manifest["facts"]:
@@ -161,8 +247,13 @@ def _usage() -> str:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
+    "plan": _plan,
+    "fetch": _fetch,
     "retry": _retry,
+    "replay": _replay,
     "report": _report,
+    "calibrate": _calibrate,
+    "export": _export,
     "doctor": _doctor,
     "validate": _validate,
     "sample": _sample,
@@ -170,8 +261,13 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 _SUMMARIES = {
     "run": "data sets on disk to parquet shards; the embedded sample without --data-root",
+    "plan": "rows, tokens, memory, hours and bytes of a run, measured on a few rows",
+    "fetch": "tables and single clips of the data sets from the Hugging Face hub",
+    "replay": "ask again about a sample of rows, and compare",
     "retry": "do again the rows that were refused for a reason",
     "report": "write the HTML report of a finished run again",
+    "calibrate": "label a sample by hand: how far the judge can be trusted",
+    "export": "shards to HummingbirdXT, VideoX-Fun, FastVideo, webdataset, a folder or the hub",
     "doctor": "what is there, missing, extra, damaged, per data set",
     "validate": "check a JSON lines file of captions against the six rules",
     "sample": "write a miniature of the three data sets in their real layouts",

@@ -9,6 +9,7 @@ import tyro
 import colibri.curate
 from colibri.core.config import Names, to_table
 from colibri.curate.frames import FrameConfig
+from colibri.curate.llm.engines import Engine, EngineConfig
 from colibri.curate.sources.base import SourceConfig
 
 
@@ -22,10 +23,36 @@ class RunConfig:
     """Folder that holds the data sets as they are published. Without it: the embedded sample."""
     out: Path = Path("out/curate")
     """Folder for shards, quarantine, manifest and report. The same folder resumes a run."""
-    captioner: Literal["rules"] = "rules"
-    """Who rewrites captions. rules: the small embedded engine."""
-    judge: Literal["rules"] = "rules"
-    """Who scores captions. rules: the small embedded judge."""
+    captioner: Engine = "rules"
+    """Who rewrites captions. rules: the small embedded engine; the others: a language model, in
+    vLLM on this machine or cluster, behind a chat endpoint, or in transformers."""
+    model: str = "Qwen/Qwen2.5-14B-Instruct"
+    """The language model that rewrites captions: a hub id or a folder."""
+    judge: Engine = "rules"
+    """Who scores captions. rules: the small embedded judge; the others: a language model."""
+    judge_model: str = "Qwen/Qwen2.5-72B-Instruct"
+    """The language model that judges."""
+    second_judge: Engine = "rules"
+    """Another model that judges the checked sample as well. rules: none."""
+    second_judge_model: str = "mistralai/Mistral-Small-3.2-24B-Instruct-2506"
+    """The second judge, best of another family than the first."""
+    describer: Engine = "rules"
+    """Who describes clips that have no caption, from their first frame, as a vision-language model.
+    rules: nobody; such rows go to quarantine."""
+    describer_model: str = "Qwen/Qwen2.5-VL-7B-Instruct"
+    """The vision-language model."""
+    llm: EngineConfig = field(default_factory=EngineConfig)
+    judge_llm: EngineConfig = field(default_factory=lambda: EngineConfig(max_tokens=640))
+    second_judge_llm: EngineConfig = field(default_factory=lambda: EngineConfig(max_tokens=640))
+    describer_llm: EngineConfig = field(default_factory=EngineConfig)
+    judge_check: float = 0.02
+    """Share of rows, in [0, 1], that a model judges again with the captions in the other order."""
+    request_cache: Path | None = None
+    """Answers of language models by request. Without it: OUT/state/requests.sqlite."""
+    from_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Start no model: every answer has to be in the request cache."""
+    stop_after: Literal["frames", "describe", "recaption"] | None = None
+    """End after this phase; the same command without it goes on. For phases on other machines."""
     keep: int | None = None
     """How many rows to keep, chosen evenly over strata. Without it: all that pass."""
     min_score: float = 0.5
@@ -33,7 +60,7 @@ class RunConfig:
     seed: int = 0
     """Decides ties in the selection and the held-out split."""
     heldout: float = 0.02
-    """Share of source videos, in [0, 1], whose rows are marked split=heldout."""
+    """Share of source videos, in [0, 1], whose rows are marked held-out."""
     group_cap: int | None = None
     """Most rows kept from one source video. Without it: no cap."""
     near_duplicate: float = 0.8
@@ -61,16 +88,47 @@ class RunConfig:
 def row_settings(config: RunConfig) -> dict[str, object]:
     """The settings on which one row's frame, caption and verdict depend."""
     table = to_table(config)
-    return {name: table[name] for name in ("captioner", "judge", "frame")} | {
-        "version": colibri.curate.__version__
+    fused = {name: table[name] for name in FUSED[: fused_stages(config)]}
+    return fused | {
+        "frame": table["frame"],
+        "missing": config.describer != "rules",
+        "version": colibri.curate.__version__,
     }
+
+
+FUSED = ("captioner", "judge")
+
+
+def fused_stages(config: RunConfig) -> int:
+    """How many of recaption and judge are done in the pass that reads the frames.
+
+    The embedded engines are; a language model, and whatever comes after it, has a phase of its own.
+    """
+    if config.describer != "rules" or config.captioner != "rules":
+        return 0
+    return 1 if config.judge != "rules" else 2
+
+
+MACHINE = (
+    *("data_root", "out", "ray_address", "cpus", "batch_rows", "plan", "report"),
+    *("request_cache", "from_cache", "stop_after"),
+)
+"""Settings of this machine and call; no shard depends on them."""
+
+MACHINE_OF_ENGINE = (
+    *("endpoint", "in_flight", "timeout_s", "give_up_s", "through", "replicas", "tensor_parallel"),
+    *("gpu_memory_utilization", "eager", "batch_size"),
+)
 
 
 def recorded_settings(config: RunConfig) -> dict[str, object]:
     """The settings that the manifest names: what decides the shards, no paths of this machine."""
     table = to_table(config)
-    for machine in ("data_root", "out", "ray_address", "cpus", "batch_rows", "plan", "report"):
+    for machine in MACHINE:
         del table[machine]
+    for engine in ("llm", "judge_llm", "second_judge_llm", "describer_llm"):
+        for machine in MACHINE_OF_ENGINE:
+            del table[engine][machine]
     for source in ("magicmotion", "openvid", "humanvid"):
         captions = table[source].get("captions")
         if captions:

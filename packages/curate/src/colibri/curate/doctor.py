@@ -14,9 +14,10 @@ import tyro
 from colibri.core.clip import Clip, VideoRef
 from colibri.core.config import Names
 from colibri.core.errors import RowError, UserError
+from colibri.core.progress import Progress
 from colibri.core.video import count_frames, open_ref, probe
 from colibri.curate.sources import get_source
-from colibri.curate.sources.base import SourceConfig, Videos, base_name
+from colibri.curate.sources.base import LICENCES, SourceConfig, Videos, base_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,8 @@ class SourceReport:
     name: str
     root: str | None
     facts: tuple[str, ...] = ()
+    licence: str = ""
+    """Licence of its rows, and whether it clearly allows training."""
     rows: int = 0
     good: int = 0
     missing: tuple[str, ...] = ()
@@ -73,6 +76,8 @@ class DoctorReport:
         for source in self.sources:
             lines.append(f"{source.name}: {source.root or 'not found'}")
             lines += [f"    {fact}" for fact in source.facts]
+            if source.licence:
+                lines.append(f"    licence {source.licence}")
             if source.error:
                 lines.append(f"    error: {source.error}")
                 continue
@@ -135,8 +140,10 @@ def _examine(name: str, root: Path, settings: SourceConfig, config: DoctorConfig
     found["damaged"] += [f"{path}: {why}" for path, why in videos.damaged.items()]
     named: set[str] = set()
     rows = good = 0
+    progress = Progress(source.name, None)
     for clip, reason in _looked_at(source.clips(layout, settings), root, config.min_frames):
         rows += 1
+        progress.add(refused=reason is not None)
         name = base_name(clip.ref.member or clip.ref.video)
         named.add(name)
         if reason is None:
@@ -146,10 +153,12 @@ def _examine(name: str, root: Path, settings: SourceConfig, config: DoctorConfig
         else:
             message = clip.problem[1] if clip.problem and reason == "bad_row" else name
             found["other"].append(f"{message} ({reason})")
+    progress.close()
     return SourceReport(
         name=source.name,
         root=str(layout.root),
         facts=layout.facts,
+        licence=_licence(source.licence),
         rows=rows,
         good=good,
         missing=tuple(found["missing"]),
@@ -160,6 +169,12 @@ def _examine(name: str, root: Path, settings: SourceConfig, config: DoctorConfig
         no_caption=tuple(found["no_caption"]),
         other=tuple(found["other"]),
     )
+
+
+def _licence(name: str) -> str:
+    licence = LICENCES.get(name)
+    clear = licence is not None and not licence.flagged
+    return name if clear else f"{name} (does not clearly allow training)"
 
 
 def _looked_at(

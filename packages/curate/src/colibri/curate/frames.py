@@ -39,8 +39,9 @@ DARK_SEARCH_S = 3.0
 class FrameConfig:
     """How first frames are read and fitted."""
 
-    reader: Literal["pyav", "decord"] = "pyav"
-    """Decoder. pyav reads a fraction of a megabyte a clip; decord reads the whole file."""
+    reader: Literal["pyav", "decord", "none"] = "pyav"
+    """Decoder. pyav reads a fraction of a megabyte a clip; decord reads the whole file; none reads
+    no video at all: captions alone, e.g. to choose rows before their videos are fetched."""
     geometry: Literal["crop", "pad", "bucket"] = "bucket"
     """crop or pad to --size; bucket: crop to whichever shape of that area is nearest."""
     size: Size = (704, 1280)
@@ -245,6 +246,8 @@ def _notes(layout: VideoProbe) -> list[str]:
         notes.append(f"sample_aspect:{layout.sample_aspect}")
     if layout.bit_depth > 8:
         notes.append(f"bit_depth:{layout.bit_depth}")
+    if layout.variable_rate:
+        notes.append("variable_rate")
     if layout.full_range:
         notes.append("full_range")
     return notes

@@ -84,7 +84,7 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
                 path.relative_to(layout.root).as_posix()
                 if path.is_relative_to(layout.root)
                 else path.name: hash_file(path)
-                for path in layout.tables
+                for path in (*layout.tables, *layout.guides)
             }
             licence = LICENCES.get(source.licence)
             flagged = licence is None or licence.flagged
@@ -94,6 +94,7 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
                     f"({'its rows are excluded' if config.licence_policy == 'exclude' else 'kept'})"
                 )
             dates = _FileDates(root)
+            bearable = _bearable(config)
             for clip in source.clips(layout, settings):
                 by_source[source.name] += 1
                 key = hash_text(
@@ -108,7 +109,10 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
                     dates.of(clip),
                 )[:32]
                 row = stages.begin(
-                    clip, key=key, exclude_licence=flagged and config.licence_policy == "exclude"
+                    clip,
+                    key=key,
+                    exclude_licence=flagged and config.licence_policy == "exclude",
+                    bearable=bearable,
                 )
                 writers.add(row)
     finally:
@@ -121,6 +125,12 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
         facts=tuple(facts),
         folder=folder,
     )
+
+
+def _bearable(config: RunConfig) -> frozenset[str]:
+    """Problems of a clip that this run can live with."""
+    described = frozenset({"no_caption"} if config.describer != "rules" else ())
+    return described | (stages.NO_VIDEO if config.frame.reader == "none" else frozenset())
 
 
 def ingested_rows(folder: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -31,8 +31,14 @@ REJECTIONS = frozenset({"duplicate_row", "licence", "too_short"})
 """Reasons that are decisions, not damage: such rows are rejected, all others quarantined."""
 
 
-def begin(clip: Clip, *, key: str, exclude_licence: bool) -> Row:
-    """A clip as the row that the stages fill in."""
+NO_VIDEO = frozenset({"missing_file", "missing_member", "empty_file"})
+"""Troubles that a run on captions alone does not mind."""
+
+
+def begin(
+    clip: Clip, *, key: str, exclude_licence: bool, bearable: frozenset[str] = frozenset()
+) -> Row:
+    """A clip as the row that the stages fill in; a problem that is `bearable` does not end it."""
     row: Row = {
         "id": clip.id,
         "key": key,
@@ -45,9 +51,12 @@ def begin(clip: Clip, *, key: str, exclude_licence: bool) -> Row:
         "group": clip.group,
         "labels": json.dumps(clip.labels, sort_keys=True, ensure_ascii=False),
     }
-    if clip.problem:
+    if clip.problem and clip.problem[0] not in bearable:
         row["reason"], row["error"] = clip.problem
         row["stage"] = "ingest"
+    elif not (clip.caption or "").strip() and "no_caption" not in bearable:
+        row["reason"], row["stage"] = "no_caption", "ingest"
+        row["error"] = f"{clip.ref.video!r} has no caption"
     elif exclude_licence:
         row["reason"], row["stage"] = "licence", "ingest"
         row["error"] = f"licence {clip.licence} is excluded by --licence-policy exclude"
@@ -56,14 +65,17 @@ def begin(clip: Clip, *, key: str, exclude_licence: bool) -> Row:
 
 def frame(row: Row, *, root: Path, config: FrameConfig) -> Row:
     """Decode the first frame and count the real ones."""
-    ref = VideoRef(video=row["video"], member=row["member"], start_s=row["start_s"])
-    shot = first_frame(ref, root, config)
     provenance = {
         "clip": hash_text(row["source"], row["video"], row["member"] or "", str(row["start_s"])),
-        "caption_original": hash_text(row["caption_original"]),
-        "frame": {"reader": config.reader, "geometry": config.geometry, "notes": shot.notes},
+        "caption_original": hash_text(row["caption_original"] or ""),
         "labels": json.loads(row["labels"]),
     }
+    if config.reader == "none":
+        return {"provenance": json.dumps(provenance, sort_keys=True, ensure_ascii=False)}
+    ref = VideoRef(video=row["video"], member=row["member"], start_s=row["start_s"])
+    shot = first_frame(ref, root, config)
+    facts = {"reader": config.reader, "geometry": config.geometry, "notes": shot.notes}
+    provenance["frame"] = facts
     return {
         "image": {"bytes": shot.image, "path": f"{row['id']}.{_image_ending(shot.image)}"},
         "width": shot.width,

@@ -27,6 +27,7 @@ from colibri.core.shards import REJECTED_SCHEMA, ShardFile, read_rows, write_tex
 DONE_SCHEMA = pa.schema(
     [
         *REJECTED_SCHEMA,
+        ("attempts", pa.string()),
         ("key", pa.string()),
         ("group", pa.string()),
         ("labels", pa.string()),
@@ -35,6 +36,17 @@ DONE_SCHEMA = pa.schema(
     ]
 )
 """A finished row: all shard columns, and `reason`, `stage`, `error` where it was refused."""
+
+PHASE_SCHEMA = pa.schema(
+    [
+        DONE_SCHEMA.field(name)
+        for name in (
+            *("id", "key", "caption_original", "caption", "captioner", "findings"),
+            *("attempts", "judge", "score", "reason", "stage", "error"),
+        )
+    ]
+)
+"""What a phase of a language model adds to a row; `key` names the row and all that led here."""
 
 
 @contextlib.contextmanager
@@ -60,14 +72,14 @@ def exclusive(out: Path) -> Iterator[None]:
 class DoneRows:
     """The committed rows of one run folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, schema: pa.Schema = DONE_SCHEMA) -> None:
+        self.folder, self._schema = folder, schema
 
     def commit(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write finished rows; once this returns they are never done again."""
         ordered = sorted(rows, key=lambda row: row["id"])
         name = hash_text(*(row["key"] for row in ordered))[:24]
-        table = pa.Table.from_pylist(ordered, schema=DONE_SCHEMA)
+        table = pa.Table.from_pylist(ordered, schema=self._schema)
         write_whole(
             self.folder / f"{name}.parquet",
             lambda path: pq.write_table(table, path, compression="zstd", use_dictionary=False),
@@ -81,9 +93,12 @@ class DoneRows:
         return found
 
     def merged(
-        self, keys: set[str], columns: Sequence[str] | None = None
+        self, keys: set[str] | None, columns: Sequence[str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Rows whose key is in `keys`, each once, by rising id; few files are open at a time."""
+        """Rows whose key is in `keys`, each once, by rising id; few files are open at a time.
+
+        Without `keys` all rows, those of one id one after the other.
+        """
         names = None if columns is None else sorted({*columns, "id", "key"})
         starts = sorted((_first_id(path), path) for path in self._files())
         heap: list[tuple[str, int, dict[str, Any], Iterator[dict[str, Any]]]] = []
@@ -95,7 +110,9 @@ class DoneRows:
                 opened += 1
             _, order, row, rows = heapq.heappop(heap)
             _push(heap, rows, order)
-            if row["key"] in keys and row["id"] != last:
+            if keys is None:
+                yield row
+            elif row["key"] in keys and row["id"] != last:
                 last = row["id"]
                 yield row
 
@@ -103,7 +120,7 @@ class DoneRows:
         """Drop refused rows with one of `reasons` so that the next run does them again."""
         dropped = 0
         for path in list(self._files()):
-            table = pq.read_table(path, schema=DONE_SCHEMA)
+            table = pq.read_table(path, schema=self._schema)
             again = pc.fill_null(pc.is_in(table["reason"], pa.array(list(reasons))), False)
             count = pc.sum(again).as_py() or 0
             if not count:

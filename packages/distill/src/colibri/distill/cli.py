@@ -1,10 +1,171 @@
-"""The `distill` command."""
+"""The `distill` command: parse, call one function, print. Heavy imports wait until used."""
 
+import argparse
+import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from colibri.core.config import parse, run_command, to_table, toml_flag
+from colibri.core.errors import UserError
+
+DESCRIPTION = "Step distillation: a Wan video model's student that needs three steps and no CFG."
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `distill`; says that it is not built yet."""
-    print("error: distill is not built yet; `curate` is the part that works today", file=sys.stderr)
-    return 2
+    """Entry point of `distill`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"error: distill has no command {name!r}; see distill --help", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    return run_command(lambda: COMMANDS[name](rest))
+
+
+def recipe(name: str) -> Path:
+    """A TOML file by path, or a shipped recipe by name."""
+    if Path(name).suffix == ".toml" or Path(name).exists():
+        return Path(name)
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
+        raise UserError(f"there is no recipe {name!r}", hint=f"a TOML file, or one of {known}")
+    return path
+
+
+def _train(argv: list[str]) -> int:
+    from colibri.distill.config import TrainConfig
+
+    toml, rest = toml_flag(argv)
+    show = "--print-config" in rest
+    config = parse(
+        TrainConfig,
+        [flag for flag in rest if flag != "--print-config"],
+        prog="distill train",
+        description="Distil. --config FILE.toml or a recipe's name sits below the flags; "
+        "--print-config shows what results. Stopped at any moment, the same command goes on.",
+        toml=recipe(str(toml)) if toml else recipe("tiny"),
+    )
+    if show:
+        print(json.dumps(to_table(config), indent=2))
+        return 0
+    if config.plan:
+        return _print_plan(config, device=None, processes=1, as_json=False)
+    from colibri.distill.train import train
+
+    if toml is None and config.encoded is None:
+        print("No --config: the recipe `tiny`, on prompts of the small embedded world.")
+    folder = train(config, say=print)
+    if folder:
+        print(f"student   {folder}")
+    return 0
+
+
+def _encode(argv: list[str]) -> int:
+    from colibri.distill.config import EncodeConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        EncodeConfig,
+        rest,
+        prog="distill encode",
+        description="Text embeddings and first-frame latents of curated shards, once. Stopped at "
+        "any moment, the same command goes on.",
+        toml=toml,
+    )
+    from colibri.core.progress import Progress
+    from colibri.distill.encode import encode
+
+    progress = Progress("encode", None)
+    before = 0
+
+    def on_shard(done: int, found: int) -> None:
+        nonlocal before
+        progress.add(done - before, facts={"found": found})
+        before = done
+
+    made = encode(config, on_shard=on_shard)
+    progress.close()
+    manifest = made.manifest
+    rows = sum(len(shard.rows) for shard in manifest.shards)
+    frames = sum(len(shard.with_frame) for shard in manifest.shards)
+    print(f"{rows:,} rows, {frames:,} with a first frame, {len(manifest.refused):,} refused")
+    print(f"encoded now {made.encoded:,}, found {made.found:,}")
+    print(f"written     {config.out}")
+    return 0
+
+
+def _plan(argv: list[str]) -> int:
+    from colibri.distill.config import TrainConfig
+
+    own = argparse.ArgumentParser(prog="distill plan", add_help=False)
+    own.add_argument("--on", default=None)
+    own.add_argument("--processes", type=int, default=1)
+    own.add_argument("--json", action="store_true")
+    ours, rest = own.parse_known_args(argv)
+    toml, rest = toml_flag(rest)
+    config = parse(
+        TrainConfig,
+        rest,
+        prog="distill plan",
+        description="Gigabytes by part and seconds a step of `distill train` with these flags. "
+        "Also: --on DEVICE (h200, mi325x, rtx4090, ...; this machine's when left out), "
+        "--processes N, --json. Exit status 1 where it does not fit.",
+        toml=recipe(str(toml)) if toml else recipe("tiny"),
+    )
+    return _print_plan(config, device=ours.on, processes=ours.processes, as_json=ours.json)
+
+
+def _print_plan(config: Any, *, device: str | None, processes: int, as_json: bool) -> int:
+    from colibri.distill.plan import known_device, plan, table
+
+    device = device or known_device()
+    if device is None:
+        raise UserError("this accelerator is not in the table", hint="name a like one with --on")
+    found = plan(config, device=device, processes=processes)
+    print(json.dumps(table(found), indent=2) if as_json else found.text())
+    return 0 if found.fits else 1
+
+
+def _info(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="distill info", description="Say what a run's folder, or a student's, holds."
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="--out of distill train, or STUDENT"
+    )
+    arguments = parser.parse_args(argv)
+    from colibri.distill.about import about
+
+    print(json.dumps(about(arguments.folder), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [DESCRIPTION, "", "usage: distill COMMAND ...", ""]
+    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
+    lines += ["", "distill COMMAND --help tells the flags of one."]
+    return "\n".join(lines)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "encode": _encode,
+    "plan": _plan,
+    "info": _info,
+}
+
+_SUMMARIES = {
+    "train": "distil a teacher into a few-step student; the recipe `tiny` without --config",
+    "encode": "text embeddings and first-frame latents of curated shards, once",
+    "plan": "gigabytes by part and seconds a step, before a run is started",
+    "info": "what a run's folder or a student's folder holds",
+}

@@ -1,10 +1,211 @@
-"""The `infer` command."""
+"""The `infer` command: parse, call one function, print. Heavy imports wait until they are used."""
 
+import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colibri.core.config import parse, run_command, toml_flag
+from colibri.core.errors import UserError
+
+if TYPE_CHECKING:
+    from colibri.infer.config import RenderConfig
+
+DESCRIPTION = "Videos from text and images with Wan models, each with its recipe inside."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `infer`; says that it is not built yet."""
-    print("error: infer is not built yet; `curate` is the part that works today", file=sys.stderr)
-    return 2
+    """Entry point of `infer`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"error: infer has no command {name!r}; see infer --help", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    return run_command(lambda: COMMANDS[name](rest))
+
+
+def _t2v(argv: list[str]) -> int:
+    from colibri.infer.config import T2vConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        T2vConfig,
+        rest,
+        prog="infer t2v",
+        description="Videos from text. --config FILE.toml sits below the flags. Stopped at any "
+        "moment, the same command goes on.",
+        toml=toml,
+    )
+    return _render(config)
+
+
+def _i2v(argv: list[str]) -> int:
+    from colibri.infer.config import I2vConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        I2vConfig,
+        rest,
+        prog="infer i2v",
+        description="Videos that begin with an image. --config FILE.toml sits below the flags. "
+        "Stopped at any moment, the same command goes on.",
+        toml=toml,
+    )
+    return _render(config)
+
+
+def _render(config: "RenderConfig") -> int:
+    from colibri.infer.generate import generate, plan
+
+    if config.plan:
+        print(plan(config, say=_say))
+    else:
+        generate(config, say=_say)
+    return 0
+
+
+def _decode(argv: list[str]) -> int:
+    from colibri.infer.config import DecodeConfig
+
+    path, rest = _operand(argv)
+    toml, rest = toml_flag(rest)
+    config = parse(
+        DecodeConfig,
+        rest,
+        prog="infer decode LATENTS",
+        description="Make the video of latents that a stopped render has left.",
+        toml=toml,
+    )
+    from colibri.infer.finish import decode_file
+
+    decode_file(_given(path, "infer decode LATENTS"), config, say=_say)
+    return 0
+
+
+def _replay(argv: list[str]) -> int:
+    from colibri.infer.config import ReplayConfig
+
+    path, rest = _operand(argv)
+    config = parse(
+        ReplayConfig,
+        rest,
+        prog="infer replay VIDEO",
+        description="Make a video's frames again from the recipe inside it, and say whether they "
+        "are identical. Writes nothing; exit status 1 where they differ.",
+        toml=None,
+    )
+    from colibri.infer.replay import replay
+
+    found = replay(_given(path, "infer replay VIDEO"), config, say=_say)
+    print(found.text())
+    return 0 if found.identical else 1
+
+
+def _info(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="infer info", description="Say what a model is, how it is run, and what it needs."
+    )
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="folder or hub id; else the embedded one"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    arguments = parser.parse_args(argv)
+    from colibri.infer.about import describe_model
+    from colibri.infer.models import find_model
+
+    print(describe_model(find_model(arguments.model, arguments.revision)))
+    return 0
+
+
+def _bench(argv: list[str]) -> int:
+    from colibri.infer.config import BenchConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        BenchConfig,
+        rest,
+        prog="infer bench",
+        description="Time and peak memory of a video, stage by stage, cold and warm.",
+        toml=toml,
+    )
+    from colibri.infer.bench import bench, text
+
+    print(text(bench(config, say=_say)))
+    print(f"{config.json}")
+    return 0
+
+
+def _gallery(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="infer gallery",
+        description="One HTML page of a folder's videos with prompts and recipes.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of videos")
+    parser.add_argument("--out", type=Path, help="the page (DIR/gallery.html)")
+    parser.add_argument("--title", default="Videos", help="heading of the page")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--embed", action="store_const", const=True, help="videos inside the page, however large"
+    )
+    how.add_argument(
+        "--link", dest="embed", action="store_const", const=False, help="videos beside the page"
+    )
+    arguments = parser.parse_args(argv)
+    from colibri.infer.gallery import write_gallery
+
+    print(
+        write_gallery(arguments.folder, arguments.out, embed=arguments.embed, title=arguments.title)
+    )
+    return 0
+
+
+def _operand(argv: list[str]) -> tuple[Path | None, list[str]]:
+    """Take the first argument, where it is no flag, off the others."""
+    if argv and not argv[0].startswith("-"):
+        return Path(argv[0]), argv[1:]
+    return None, argv
+
+
+def _given(path: Path | None, usage: str) -> Path:
+    if path is None:
+        raise UserError("a file is missing", hint=f"usage: {usage} [FLAGS]")
+    return path
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [DESCRIPTION, "", "usage: infer COMMAND ...", ""]
+    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
+    lines += ["", "infer COMMAND --help tells the flags of one."]
+    return "\n".join(lines)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "t2v": _t2v,
+    "i2v": _i2v,
+    "replay": _replay,
+    "decode": _decode,
+    "info": _info,
+    "bench": _bench,
+    "gallery": _gallery,
+}
+
+_SUMMARIES = {
+    "t2v": "videos from text; the embedded tiny model without --model",
+    "i2v": "videos that begin with an image",
+    "replay": "make a video's frames again from its recipe, and compare",
+    "decode": "finish a render from its latents",
+    "info": "what a model is, how it is run, what it needs",
+    "bench": "time and memory of a video, stage by stage",
+    "gallery": "an HTML page of a folder's videos",
+}

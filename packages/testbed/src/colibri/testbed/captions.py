@@ -19,6 +19,21 @@ _VERBS: dict[Motion, tuple[str, ...]] = {
     "still": ("stays still", "rests in one place", "hangs motionless"),
 }
 
+_TYPED: dict[Motion, tuple[str, ...]] = {
+    "left": ("moves left", "moves to the left", "moving left", "slides left"),
+    "right": ("moves right", "moves to the right", "moving right", "slides right"),
+    "up": ("moves up", "moves upward", "moving up", "rises"),
+    "down": ("moves down", "moves downward", "moving down", "falls"),
+    "still": ("stays still", "does not move", "standing still", "stays in place"),
+}
+
+_TYPED_PLACES = {
+    "plain": ("{article} {colour} background", "{article} {colour} backdrop"),
+    "meadow": ("a green meadow", "a meadow under a blue sky"),
+    "sea": ("the sea", "a calm sea at sunset"),
+    "night": ("a night sky", "a dark night sky"),
+}
+
 _CAMERA = (
     "The camera remains static throughout, in a wide shot at eye level.",
     "The camera slowly zooms in, and the shallow depth of field keeps the focus on it.",
@@ -37,6 +52,19 @@ _MOOD = (
 def place(scene: Scene) -> str:
     """The background in words."""
     return PLACES[scene.background].format(colour=scene.background_colour)
+
+
+def terse(scene: Scene, rng: np.random.Generator) -> str:
+    """Everything that a scene says, as a person would type it into a box."""
+    parts = []
+    for shape in scene.shapes:
+        size = f"{size_word(shape)} " if rng.random() < 0.2 else ""
+        verb = _pick(_TYPED[shape.motion], rng)
+        parts.append(f"{_article(size or shape.colour)} {size}{shape.colour} {shape.name} {verb}")
+    where = _pick(_TYPED_PLACES[scene.background], rng).format(
+        colour=scene.background_colour, article=_article(scene.background_colour)
+    )
+    return f"{' and '.join(parts)} {_pick(('over', 'on', 'in front of'), rng)} {where}"
 
 
 def short(scene: Scene, rng: np.random.Generator) -> str:
@@ -112,6 +140,10 @@ def first_person(scene: Scene, rng: np.random.Generator) -> str:
 def size_word(shape: Shape) -> str:
     """large or small."""
     return "large" if shape.radius >= 0.17 else "small"
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def _named(shape: Shape) -> str:

@@ -13,15 +13,28 @@ Plane = NDArray[np.float32]
 
 
 def render(
-    scene: Scene, *, frames: int, height: int, width: int, fps: float = 16.0
+    scene: Scene,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+    fps: float = 16.0,
+    texture: bool = True,
 ) -> Iterator[Pixels]:
-    """The scene's frames, one after the other."""
-    ground = _background(scene.background, scene.background_colour, height, width)
+    """The scene's frames, one after the other; without texture no waves, stripes or stars."""
+    ground = background(scene, height, width, texture=texture)
     for index in range(frames):
         picture = ground.copy()
         for shape in scene.shapes:
             _draw(picture, shape, index / fps)
         yield (picture + 0.5).astype(np.uint8)
+
+
+def background(
+    scene: Scene, height: int, width: int, *, texture: bool = True
+) -> NDArray[np.float32]:
+    """What lies behind the shapes: (height, width, 3) in [0, 255]."""
+    return _background(scene.background, scene.background_colour, height, width, texture)
 
 
 def coverage(shape: Shape, seconds: float, height: int, width: int) -> Plane:
@@ -92,7 +105,9 @@ def _polygon(points: tuple[tuple[float, float], ...], y: Plane, x: Plane) -> Pla
 
 
 @functools.lru_cache(maxsize=64)
-def _background(name: BackgroundName, colour: str, height: int, width: int) -> NDArray[np.float32]:
+def _background(
+    name: BackgroundName, colour: str, height: int, width: int, texture: bool
+) -> NDArray[np.float32]:
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
     if name == "plain":
@@ -101,17 +116,18 @@ def _background(name: BackgroundName, colour: str, height: int, width: int) -> N
     if name == "night":
         sky = _mix((16, 18, 44), (58, 50, 96), y) + 0 * x
         rng = np.random.default_rng(5)
-        for _ in range(60):
+        for _ in range(60 if texture else 0):
             star = int(rng.integers(height * 3 // 4)), int(rng.integers(width))
             sky[star] = 200
         return sky
     if name == "sea":
-        waves = 8 * np.sin(60 * y + 9 * np.sin(7 * x))
+        waves = (8 if texture else 0) * np.sin(60 * y + 9 * np.sin(7 * x))
         sea = _mix((40, 110, 140), (18, 70, 110), y) + waves
         sky = _mix((250, 214, 170), (245, 170, 110), y) + 0 * x
         return np.where(y < 0.45, sky, sea).astype(np.float32)
     hill = 0.62 + 0.05 * np.sin(6 * x + 1) + 0.03 * np.sin(17 * x)
-    grass = _mix((126, 178, 80), (70, 130, 56), y) + 5 * np.sin(210 * x + 40 * y)
+    grass = _mix((126, 178, 80), (70, 130, 56), y)
+    grass = grass + (5 if texture else 0) * np.sin(210 * x + 40 * y)
     sky = _mix((150, 196, 240), (222, 236, 248), y) + 0 * x
     return np.where(y < hill, sky, grass).astype(np.float32)
 

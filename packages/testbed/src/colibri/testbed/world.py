@@ -95,6 +95,11 @@ def random_scene(rng: np.random.Generator) -> Scene:
     return Scene(background=background, background_colour=usable[-1], shapes=tuple(shapes))
 
 
+def near_colours(background: BackgroundName) -> frozenset[str]:
+    """Colours that a shape before this background should not have."""
+    return frozenset(_TOO_NEAR[background])
+
+
 _TOO_NEAR: dict[BackgroundName, tuple[str, ...]] = {
     "plain": (),
     "meadow": ("green", "blue"),

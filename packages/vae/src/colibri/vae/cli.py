@@ -1,10 +1,164 @@
-"""The `vae` command."""
+"""The `vae` command: parse, call one function, print. Heavy imports wait until they are used."""
 
+import argparse
+import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from colibri.core.config import parse, run_command, toml_flag
+from colibri.core.errors import UserError
+from colibri.core.geometry import parse_size
+
+TINY_RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
+DESCRIPTION = "Light decoders for a frozen Wan VAE: train, measure, load, export."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `vae`; says that it is not built yet."""
-    print("error: vae is not built yet; `curate` is the part that works today", file=sys.stderr)
-    return 2
+    """Entry point of `vae`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"error: vae has no command {name!r}; see vae --help", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return run_command(lambda: COMMANDS[name](rest))
+
+
+def _train(argv: list[str]) -> int:
+    from colibri.vae.config import TrainConfig
+
+    toml, rest = toml_flag(argv)
+    if toml is None and not any(part.split("=")[0] == "--teacher" for part in rest):
+        toml = TINY_RECIPE
+    config = parse(
+        TrainConfig,
+        rest,
+        prog="vae train",
+        description="Train a light decoder for a frozen Wan VAE. --config FILE.toml sits below the "
+        "flags; without it and without --teacher the tiny recipe does. Stopped at any moment, the "
+        "same command goes on.",
+        toml=toml,
+    )
+    if config.teacher is None:
+        print("No --teacher: the tiny Wan VAE of the small world, and the tiny recipe.")
+    from colibri.vae.train import plan, train
+
+    if config.plan:
+        print(plan(config))
+        return 0
+    if config.clips is None:
+        print("No --clips: rendered clips of the small world.")
+    trained = train(config)
+    if trained.folder is None:
+        print(f"stopped after step {trained.step}; the same command without --stop-after goes on")
+        return 0
+    print(f"decoder   {trained.folder}    colibri.vae.load_decoder({str(trained.folder)!r})")
+    print(f"weights   sha256 {trained.sha256}")
+    return 0
+
+
+def _evaluate(argv: list[str]) -> int:
+    from colibri.vae.config import EvaluateConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        EvaluateConfig,
+        rest,
+        prog="vae evaluate",
+        description="Measure decoders against their teacher: PSNR, SSIM, flicker, seams, time.",
+        toml=toml,
+    )
+    from colibri.vae.evaluate import evaluate, table
+
+    print(table(evaluate(config)))
+    if config.out:
+        print(f"figures   {config.out}")
+    return 0
+
+
+def _info(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="vae info",
+        description="What a decoder folder is, or with --sizes what light decoders of a teacher "
+        "would be; as JSON.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="decoder, or teacher with --sizes")
+    parser.add_argument("--frames", type=int, default=121, help="frames of the video costed (121)")
+    parser.add_argument("--size", default="1280x704", help="its size (1280x704)")
+    parser.add_argument("--sizes", action="store_true", help="every named size for this teacher")
+    arguments = parser.parse_args(argv)
+    size = parse_size(arguments.size)
+    from colibri.vae.info import describe, sizes
+
+    if arguments.sizes:
+        from colibri.vae.load import teacher_folder
+
+        path = teacher_folder(arguments.folder) / "config.json"
+        if not path.is_file():
+            raise UserError(f"{arguments.folder} is no Wan VAE folder")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        for row in sizes(config, frames=arguments.frames, size=size):
+            print(json.dumps(row))
+        return 0
+    print(json.dumps(describe(arguments.folder, frames=arguments.frames, size=size), indent=2))
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="vae export", description="Write a decoder folder from a run's checkpoint."
+    )
+    parser.add_argument("run", type=Path, metavar="OUT", help="output folder of vae train")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="decoder folder to write")
+    parser.add_argument("--teacher", required=True, help="folder or hub id of the run's teacher")
+    parser.add_argument("--step", type=int, default=None, help="checkpoint (the newest)")
+    parser.add_argument(
+        "--weights", choices=["averaged", "raw"], default="averaged", help="which (averaged)"
+    )
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="(float32)"
+    )
+    arguments = parser.parse_args(argv)
+    import torch
+
+    from colibri.vae.info import export
+
+    sha256 = export(
+        arguments.run,
+        arguments.folder,
+        teacher=arguments.teacher,
+        step=arguments.step,
+        averaged=arguments.weights == "averaged",
+        dtype=getattr(torch, arguments.dtype),
+    )
+    print(f"decoder   {arguments.folder}")
+    print(f"weights   sha256 {sha256}")
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [DESCRIPTION, "", "usage: vae COMMAND ...", ""]
+    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
+    lines += ["", "vae COMMAND --help tells the flags of one."]
+    return "\n".join(lines)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "info": _info,
+    "export": _export,
+}
+
+_SUMMARIES = {
+    "train": "a light decoder from a frozen Wan VAE and clips",
+    "evaluate": "decoders side by side: PSNR, SSIM, flicker, seams, ms a frame",
+    "info": "codec, reach, parameters and cost of a decoder folder, as JSON",
+    "export": "a decoder folder from a run's checkpoint",
+}

@@ -8,10 +8,21 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from colibri.core.captions import lexicon
-from colibri.core.captions.language import Token, lemmas, parts_of_speech, sentences, tokenize
+from colibri.core.captions.language import (
+    AUXILIARIES,
+    CONJUNCTIONS,
+    DETERMINERS,
+    PREPOSITIONS,
+    PRONOUNS,
+    Token,
+    lemmas,
+    parts_of_speech,
+    sentences,
+    tokenize,
+)
 from colibri.core.captions.surface import r1, r3, r5, r6
 from colibri.core.clip import Finding
 
@@ -25,7 +36,7 @@ COLOURS: dict[str, str] = {
         "white": "white ivory cream whitish",
         "black": "black ebony jet",
         "brown": "brown tan beige chestnut brownish brunette",
-        "grey": "grey gray silver greyish grayish silvery",
+        "grey": "grey gray charcoal silver greyish grayish silvery",
         "orange": "orange peach",
         "purple": "purple violet lavender lilac magenta purplish",
         "pink": "pink rose fuchsia pinkish",
@@ -51,59 +62,38 @@ _LIGHT = frozenset(
         "just only even very too more less much back outdoor indoor something someone somebody "
         "anything everyone everything itself himself herself themselves repeatedly continuously "
         "motion movement action activity use feature consist display carry against upon within "
-        "among alone overhead where clad everywhere underneath"
+        "among alone overhead where clad everywhere underneath air ground floor row file heap "
+        "pile stack bunch note shape how what that room"
     ).split()
 )
 """Words that say too little to be a new detail."""
 
-_PEER_GROUPS = (
-    "woman lady, man guy gentleman fellow, child kid, sunset dusk sundown, sunrise dawn, "
-    "sea ocean, bike bicycle, motorcycle motorbike bike, sofa couch, tv television, "
-    "street road, forest wood woods, stone rock boulder, house home, shop store, dress gown, "
-    "rain rainy, snow snowy, sun sunny sunlight sunlit, phone smartphone, laugh laughter, "
-    "talk speak chat converse, garden yard, hat cap, boat ship, infant baby, "
-    "photo photograph picture, autumn fall, jump leap hop, glass glasses, jog run, smile grin, "
-    "look watch gaze, throw toss, cook prepare, fix repair, sunshine sunlight, path trail, "
-    "cup mug, couple pair, jacket coat, cloud cloudy, automobile car, plane airplane aircraft, "
-    "rug carpet, little small, big large, urban city town, cafe café coffeehouse, chef cook, "
-    "preen groom, roof rooftop, pause stop halt, calf baby, spread open extend, crash break, "
-    "branch tree, rural country countryside, sip drink, kitten cat, puppy dog, wave gesture, "
-    "savanna savannah, canine dog, feline cat, crack fissure, wind meander cut run, flow run, "
-    "pedestrian passerby walker, crosswalk crossing, ascend climb rise, descend fall lower, "
-    "assemble build, document paper, raise lift, track rail, sit seat, "
-    "check look examine inspect, scientist researcher, bustling busy crowded, offer sell, "
-    "cast throw toss, thick dense, haul pull, mist fog, misty foggy, cycle bicycle bike, "
-    "elderly old senior older aged, hike walk trek, shine glow gleam, young small little, "
-    "city town, pour fill, close shut, ride drive cycle, near beside, stair step, bag sack, "
-    "produce vegetable fruit, trousers pants, lawn grass grassy, sneaker shoe, hug embrace, "
-    "strum play, spoon stir, pavement sidewalk, lorry truck, lift elevator, film movie, "
-    "cab taxi, stroll walk, vapor steam, glide slide, picture painting, lab laboratory, "
-    "ball football soccer, football soccer, countryside field, perch sit seat, "
-    "wooden wood timber, sand sandy, rock rocky, mountain mountainous, wave ocean sea, "
-    "grip hold clutch grasp, wear dress clothe don, wearing clad, "
-    "attire clothes clothing outfit dress, converse talk discuss, "
-    "discussion talk conversation discuss, peer look gaze stare, observe watch look, "
-    "rush hurry, speed race rush, soar fly, drift float, swim float, blaze burn, "
-    "twirl spin rotate, whirl spin, illuminate light lit, lit light illuminate, applaud clap, "
-    "shimmer glisten sparkle glitter, skyscraper building, embroider stitch sew, knead press, "
-    "leafy leaf, blossom bloom flower, blooming flower, grayscale monochrome, monochrome black, "
-    "rest sit lie, recline lie, kneel crouch, wipe clean wash, cut slice chop, chop cut slice, "
-    "slice cut, rotate turn spin, spin turn rotate, drop fall, fall drop, tumble fall, "
-    "type write, pour stream, sprint run, stride walk, wander walk, march walk, tread walk, "
-    "pace walk, tiny small little, huge large big, massive large huge big, enormous large huge, "
-    "vast large, petite small, slender thin slim, joyful happy, happy cheerful joyful smile, "
-    "glad happy, delighted happy, quick fast, rapid fast quick, rapidly quickly fast, "
-    "swiftly quickly fast, swift fast quick"
+MATERIALS: dict[str, str] = {
+    word: base
+    for base, words in {
+        "wood": "wood wooden oak pine bamboo timber walnut mahogany teak birch maple cedar",
+        "metal": "metal metallic steel iron aluminum aluminium copper brass tin chrome",
+        "stone": "stone marble granite brick concrete",
+        "plastic": "plastic rubber nylon vinyl",
+        "leather": "leather suede",
+        "glass": "glass crystal",
+        "cloth": "cotton silk wool woolen woollen denim linen velvet lace",
+        "paper": "paper cardboard",
+        "straw": "straw wicker woven",
+    }.items()
+    for word in words.split()
+}
+"""What things are made of."""
+
+_NEGATORS = frozenset(
+    "no not without never neither nor none nobody nothing n't cannot hardly barely scarcely".split()
 )
-_PEERS: dict[str, frozenset[str]] = {}
-for _group in _PEER_GROUPS.split(", "):
-    for _word in _group.split():
-        _PEERS[_word] = _PEERS.get(_word, frozenset()) | frozenset(_group.split())
-"""Words that captions use for each other although the table holds them apart."""
 
-_NEGATORS = frozenset("no not without never neither nor none nobody nothing n't cannot".split())
+_NOT_QUITE = frozenset("almost nearly fail fails failed failing".split())
+"""What comes next is not done: `nearly falls`, `fails to open`."""
+_DENIERS = _NEGATORS | _NOT_QUITE
 
-_TWO = frozenset("pair couple both twin twins two duo each another together".split())
+_TWO = frozenset("pair couple both twin twins two duo".split())
 
 _GROUPS = frozenset(
     (
@@ -118,52 +108,132 @@ _META = frozenset(
         "video clip footage film scene shot camera frame image viewer viewers audience picture "
         "view close-up closeup perspective angle lens sequence recording movie animation moment "
         "moments atmosphere mood background foreground focus lighting composition beginning end "
-        "start middle part series display sense overall setting style quality tone"
+        "time-lapse timelapse slow-motion start middle part series display sense overall "
+        "setting style quality tone gameplay compilation tutorial vlog screencast slideshow"
     ).split()
 )
 
 
 @dataclass(frozen=True, slots=True)
+class _Word:
+    """What one word brings into a text, whatever stands around it."""
+
+    lemmas: frozenset[str]
+    implied: frozenset[str]
+    """Every sense that the word implies."""
+    said: frozenset[str]
+    """Its main senses."""
+    stems: frozenset[str]
+
+
+@lru_cache(maxsize=100_000)
+def _word(lower: str) -> _Word:
+    own = _lemmas(lower)
+    if "-" in lower:
+        own = own.union(*(_lemmas(piece) for piece in lower.split("-")))
+    telling = own - _META if lower not in _PLAIN_WORDS else frozenset()
+    return _Word(
+        own,
+        frozenset(sense for lemma in telling for sense in lexicon.implied(lemma)),
+        frozenset(sense for lemma in telling for sense in lexicon.main_senses(lemma)),
+        frozenset(lexicon.stem(lemma) for lemma in own),
+    )
+
+
+@dataclass(frozen=True)
 class Text:
     """A text with what both rules need of it, worked out once."""
 
     text: str
     tokens: tuple[Token, ...]
+    words: tuple[_Word, ...]
+    """The distinct words."""
     lemmas: frozenset[str]
     content: tuple[Token, ...]
     """Nouns, verbs, adjectives, numbers and names."""
-    numbers: frozenset[str]
-    colours: frozenset[str]
     negated: frozenset[str]
     """Lemmas that follow a negator closely."""
     plain: frozenset[str]
     """Lemmas that stand somewhere without one."""
-    implied: frozenset[str]
-    """Every sense that the text's words imply."""
-    said: frozenset[str]
-    """The main senses of the text's words themselves."""
     attached: dict[str, frozenset[str]]
     """Colours, numbers and opposites said of each noun."""
     loose: frozenset[str]
     """Colours, numbers and opposites that stand before no noun."""
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        return frozenset(token.lemma for token in self.content if token.pos == "NUM")
+
+    @cached_property
+    def marks(self) -> frozenset[str]:
+        """Words that have an opposite: not the light of `lights`, not the verb `opens`."""
+        return frozenset(
+            token.lower
+            for token in self.tokens
+            if token.lower in _OPPOSITES and token.pos != "VERB"
+        )
+
+    @cached_property
+    def colours(self) -> frozenset[str]:
+        return frozenset(COLOURS[lemma] for lemma in self.lemmas if lemma in COLOURS)
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        return frozenset().union(*(word.stems for word in self.words))
+
+    @cached_property
+    def subjects(self) -> list[str]:
+        return main_subjects(self)
+
+    @cached_property
+    def acts(self) -> list[tuple[str, str, str, Token]]:
+        return _acts(self.tokens)
+
+    def implies(self, senses: frozenset[str]) -> bool:
+        """Whether a word of the text implies one of the senses."""
+        return any(not senses.isdisjoint(word.implied) for word in self.words)
+
+    def says(self, senses: frozenset[str]) -> bool:
+        """Whether a word of the text has one of the senses as a main one."""
+        return any(not senses.isdisjoint(word.said) for word in self.words)
 
 
 @lru_cache(maxsize=1024)
 def analyse(text: str) -> Text:
     """Work a text out; kept for the last thousand texts."""
     tokens = tokenize(text)
-    all_lemmas: set[str] = set()
-    numbers: set[str] = set()
-    colours: set[str] = set()
+    lowers = {token.lower for token in tokens if token.pos != "PUNCT"}
+    words = tuple(map(_word, lowers))
+    denies = "n't" in text or "n’t" in text or not _DENIERS.isdisjoint(lowers)
+    negated, plain = _denied(tokens) if denies else (frozenset(), _acts_and_things(tokens))
+    return Text(
+        text,
+        tokens,
+        words,
+        frozenset().union(*(word.lemmas for word in words)),
+        tuple(token for token in tokens if token.pos in _OPEN),
+        negated,
+        plain,
+        *_attached(tokens),
+    )
+
+
+_OPEN = frozenset("NOUN VERB ADJ NUM PROPN ADV".split())
+_PLAIN_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CONJUNCTIONS | AUXILIARIES
+
+
+def _acts_and_things(tokens: Sequence[Token]) -> frozenset[str]:
+    return frozenset([_bare(token.lemma) for token in tokens if token.pos in ("NOUN", "VERB")])
+
+
+def _denied(tokens: Sequence[Token]) -> tuple[frozenset[str], frozenset[str]]:
+    """Lemmas of nouns and verbs that a negator denies, and those that stand without one."""
     negated: set[str] = set()
     plain: set[str] = set()
-    implied: set[str] = set()
-    words: set[str] = set()
-    said: set[str] = set()
-    content = []
     since = 99
     for index, token in enumerate(tokens):
-        if token.pos == "PUNCT":
+        pos = token.pos
+        if pos == "PUNCT":
             if token.text in ".,;!?":
                 since = 99
             continue
@@ -171,49 +241,20 @@ def analyse(text: str) -> Text:
             since = 0
         else:
             since += 1
-        own = _lemmas(token.lower)
-        all_lemmas |= own
-        if "-" in token.lower:
-            for piece in token.lower.split("-"):
-                all_lemmas |= _lemmas(piece)
-        if token.lower in COLOURS:
-            colours.add(COLOURS[token.lower])
-        if token.pos == "NUM":
-            numbers.add(token.lemma)
-        if token.pos in ("NOUN", "VERB", "ADJ", "NUM", "PROPN", "ADV"):
-            content.append(token)
-            if token.pos != "NUM":
-                words.add(token.lower)
-            if token.pos in ("NOUN", "VERB"):
-                (negated if since <= 4 else plain).add(_bare(token.lemma))
+        if pos in ("NOUN", "VERB"):
+            undone = pos == "VERB" and _is_undone(index, tokens)
+            (negated if since <= 4 or undone else plain).add(_bare(token.lemma))
+            if since <= 4 and not token.lower.endswith("ing"):
                 goes_on = index + 1 < len(tokens) and tokens[index + 1].pos == "NOUN"
-                if since <= 4 and not token.lower.endswith("ing") and not goes_on:
-                    since = 99
-    for word in words:
-        follows, own = _follows(word)
-        implied |= follows
-        said |= own
-    return Text(
-        text,
-        tokens,
-        frozenset(all_lemmas),
-        tuple(content),
-        frozenset(numbers),
-        frozenset(colours),
-        frozenset(negated),
-        frozenset(plain),
-        frozenset(implied),
-        frozenset(said),
-        *_attached(tokens),
-    )
+                since = since if goes_on else 99
+    return frozenset(negated), frozenset(plain)
 
 
-@lru_cache(maxsize=100_000)
-def _follows(word: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Senses that a word implies, and its main senses."""
-    own = _lemmas(word) - _META
-    implied = frozenset(sense for lemma in own for sense in lexicon.implied(lemma))
-    return implied, frozenset(sense for lemma in own for sense in lexicon.main_senses(lemma))
+def _is_undone(index: int, tokens: Sequence[Token]) -> bool:
+    before = tokens[index - 1].lower if index else ""
+    if before == "to" and index > 1:
+        return tokens[index - 2].lower in _NOT_QUITE
+    return before in ("almost", "nearly")
 
 
 @lru_cache(maxsize=100_000)
@@ -232,24 +273,27 @@ def _lemmas(word: str) -> frozenset[str]:
 
 
 def _attached(tokens: Sequence[Token]) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
-    """What each noun is said to be (colours, opposites, numbers), and what stands by itself."""
+    """What each noun is said to be (numbers and `_MARKS`), and what stands by itself."""
     of_noun: dict[str, set[str]] = {}
     loose: set[str] = set()
     waiting: list[str] = []
     for index, token in enumerate(tokens):
-        mark = COLOURS.get(token.lower) or (token.lemma if token.pos == "NUM" else None)
-        mark = mark or (token.lower if token.lower in _OPPOSITES else None)
-        if mark and not (token.pos == "VERB" and token.lower == "left"):
+        pos = token.pos
+        mark = token.lemma if pos == "NUM" else _MARKS.get(token.lower)
+        if not mark and not waiting:
+            continue
+        following = tokens[index + 1].pos if index + 1 < len(tokens) else "PUNCT"
+        plain = token.lower not in MATERIALS and (token.lower != "left" or pos != "VERB")
+        if mark and (plain or following == "NOUN"):
             waiting.append(mark)
-        elif token.pos in ("NOUN", "PROPN"):
-            following = tokens[index + 1] if index + 1 < len(tokens) else _END
-            if waiting:
+        elif waiting:
+            if pos in ("NOUN", "PROPN"):
                 of_noun.setdefault(token.lemma, set()).update(waiting)
-                if following.pos != "NOUN":
+                if following != "NOUN":
                     waiting = []
-        elif token.pos not in ("ADJ", "CONJ") and token.text not in (",", "-"):
-            loose.update(waiting)
-            waiting = []
+            elif pos not in ("ADJ", "CONJ") and token.text not in (",", "-"):
+                loose.update(waiting)
+                waiting = []
     loose.update(waiting)
     return {noun: frozenset(marks) for noun, marks in of_noun.items()}, frozenset(loose)
 
@@ -273,7 +317,11 @@ def r4_of(
     elsewhere = _of_other_rules(others, caption.text)
     cinema = any(finding.rule == "R3" for finding in others)
     for index, token in enumerate(caption.tokens):
-        if any(start <= token.start < end for start, end in elsewhere):
+        span = next((s for s in elsewhere if s[0] <= token.start < s[1]), None)
+        if span:
+            if token.start >= span[2] and token.pos == "NOUN" and _is_being(token.lemma):
+                finding = _new_word(index, token, original, caption)
+                found += [finding] if finding else []
             continue
         if cinema and token.lemma in _CINEMA:
             continue
@@ -286,6 +334,8 @@ def r4_of(
         if token.lower in ("not", "never"):
             found += _new_negation(index, original, caption)
             continue
+        if index and caption.tokens[index - 1].lower in ("without", "no"):
+            continue
         finding = _new_word(index, token, original, caption)
         if finding:
             found.append(finding)
@@ -294,9 +344,9 @@ def r4_of(
     return (*found, *_swapped(original, caption))
 
 
-def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, int]]:
+def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, int, int]]:
     """Spans that break R1, R3, R5 or R6: what they say is not content. Analysis goes on to the end
-    of its clause."""
+    of its clause; what it says begins at the third place, where it may name somebody new."""
     spans = []
     for finding in others:
         if finding.rule not in ("R1", "R3", "R5", "R6"):
@@ -309,13 +359,29 @@ def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, 
             stop = (_RECORDED if recording else _CLAUSE_END).search(caption, end)
             end = stop.start() if stop else len(caption)
         lead = _LEADING.search(caption, 0, finding.start) if finding.rule == "R3" else None
-        spans.append((lead.start() if lead else finding.start, end))
+
+        told = finding.end if finding.rule == "R5" else end
+        spans.append((lead.start() if lead else finding.start, end, told))
     return spans
+
+
+@lru_cache(maxsize=20_000)
+def _is_being(lemma: str) -> bool:
+    """Whether an analysis that names it adds somebody or something that happens to them."""
+    return lemma in _KIN or lexicon.is_first(lemma, "animal") or _is_telling_act(lemma)
+
+
+_KIN = frozenset(
+    "mother father parent wife husband son daughter brother sister grandmother grandfather uncle "
+    "aunt cousin friend boyfriend girlfriend lover fiance fiancee enemy boss king queen "
+    "ghost".split()
+)
 
 
 _RECORDING = re.compile(r"\b(?:camera|zoom|shot on|shot in|filmed|footage)", re.IGNORECASE)
 _RECORDED = re.compile(r"[.,;!?]|\s(?:of|while|as)\s")
 _CLAUSE_END = re.compile(r"[.,;!?]")
+
 _LEADING = re.compile(r"(?:(?<=\s)(?:long|short|single|slow|smooth|bathed|shot|in|a|an|the)\s+)+$")
 
 _CINEMA = frozenset(
@@ -337,9 +403,15 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
             return None
         return _new(token, f"colour {lower!r} is not in the original")
     own = _lemmas(lower)
+    if _turns_out(index, token, original, caption):
+        return _new(token, f"{lower!r} is not how it ends in the original")
     if not own.isdisjoint(original.lemmas):
         return _flipped(index, token, original, caption)
-    opposed = _opposed(token, original)
+    following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
+    if following.lower in COLOURS and lower in _SHADES:
+        return None
+    filled = lower == "full" and following.lower == "of"
+    opposed = [] if filled else _opposed(token, original)
     if opposed:
         return opposed[0]
     if not own.isdisjoint(_META) and token.pos == "NOUN":
@@ -347,13 +419,14 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
     if lower in _PERSONS:
         if _is_said_of_someone(lower, original):
             return None
-        return _new(token, f"person {lower!r} is not in the original")
-    if not own.isdisjoint(_LIGHT):
+        uncertain = _YOUTH.issuperset((lower,)) and not _YOUTHS.isdisjoint(original.lemmas)
+        return _new(token, f"person {lower!r} is not in the original", ambiguous=uncertain)
+    if not own.isdisjoint(_LIGHT) or (following.lower == "of" and not own.isdisjoint(_GROUPS)):
         return None
     if token.pos == "ADV":
         return _new_manner(token, lower, original)
     if lower.endswith("less") and len(lower) > 6:
-        if lower[:-4] in original.negated:
+        if lower[:-4] in original.negated or own & _STATES:
             return None
         return _new(token, f"{lower!r} denies something that the original does not")
     if token.pos == "PROPN" and not lexicon.known(lower):
@@ -364,130 +437,282 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
         return None
     if token.pos in ("NOUN", "PROPN") and _is_compound(own, original):
         return None
-    if _implied(own, token, original):
+    if not own.isdisjoint(_COLLECTIVES) and any(
+        _is_plural(other) for other in original.content if lexicon.is_first(other.lemma, "person")
+    ):
+        return None
+    readings = _readings(index, token, caption)
+    if any(_implied(own, pos, original) for pos in readings):
         return None
     if not any(lexicon.known(lemma) for lemma in own) and token.pos != "NOUN":
         return None
     kind = {"NOUN": "thing", "PROPN": "name", "VERB": "action", "ADJ": "detail"}[token.pos]
-    ambiguous = token.pos in ("ADJ", "VERB") and _vague(own)
-    return _new(token, f"{kind} {lower!r} is not in the original", ambiguous=ambiguous)
+    acts = "VERB" in readings or not _is_concrete(token.lemma)
+    if following.lemma in ("worker", "work") and not _is_concrete(token.lemma):
+        return None  # construction workers
+    plain = (
+        (acts and any(map(_is_telling_act, own)))
+        or (token.lemma in _MISHAPS and _is_mishap(index, caption))
+        or all(_is_plain(token, pos) for pos in readings)
+    )
+    if plain and _may_be_subject(token, original, caption):
+        plain = False
+    return _new(token, f"{kind} {lower!r} is not in the original", ambiguous=not plain)
 
 
-def _implied(own: frozenset[str], token: Token, original: Text) -> bool:
+_AIMS = frozenset("target center centre bullseye goal basket hoop net hole ball pin".split())
+_SUCCESS = frozenset("hit score sink pot catch reach".split())
+_FAILURE = frozenset("miss outside wide short fail past".split())
+
+
+def _turns_out(index: int, token: Token, original: Text, caption: Text) -> bool:
+    """`hits the center of the target` where the original has it land outside."""
+    if token.lemma not in _SUCCESS or token.pos not in ("VERB", "NOUN"):
+        return False
+    if token.lemma in original.lemmas or "without" in caption.lemmas:
+        return False
+    aims = _AIMS.intersection(t.lemma for t in caption.tokens[index + 1 : index + 5])
+    return any(
+        first.lemma in _FAILURE and not aims.isdisjoint(t.lemma for t in follow)
+        for first, *follow in zip(*(original.tokens[shift:] for shift in range(5)), strict=False)
+    )
+
+
+_SHADES = frozenset("light dark bright pale deep neon vivid".split())
+_STATES = frozenset("motionless weightless cordless seamless".split())
+
+
+def _readings(index: int, token: Token, caption: Text) -> tuple[str, ...]:
+    """Parts of speech that a word may have here: the tagger cannot be sure of `records`."""
+    if token.pos not in ("NOUN", "VERB"):
+        return (token.pos,)
+    if "ADJ" in parts_of_speech(token.lower) and lexicon.mainly_adjective(token.lower):
+        return ("ADJ",)
+    other = "VERB" if token.pos == "NOUN" else "NOUN"
+    if other not in parts_of_speech(token.lower):
+        return (token.pos,)
+    before = caption.tokens[index - 1] if index else _END
+    if token.lower.endswith("s") and _is_counted(index, caption.tokens):
+        return ("NOUN",)
+    if token.pos == "NOUN" and (
+        before.pos in ("DET", "ADJ", "NUM", "ADP", "VERB") or before.lower == "of"
+    ):
+        return ("NOUN",)
+    if token.pos == "NOUN" and before.pos == "NOUN" and token.lower == token.lemma:
+        return ("NOUN",)  # "a coffee table"; a verb would have its ending
+    if token.pos == "VERB" and token.lower.endswith("ing"):
+        return ("VERB",)
+    if token.pos == "NOUN" and lexicon.mainly_noun(token.lemma):
+        return ("NOUN",)
+    return ("NOUN", "VERB")
+
+
+def _is_counted(index: int, tokens: Sequence[Token]) -> bool:
+    """Whether a number waits for a plural noun: `two penalty kicks`."""
+    for token in reversed(tokens[max(0, index - 3) : index]):
+        if token.pos == "NUM" or token.lower in ("several", "many", "few"):
+            return token.lemma != "1"
+        if token.pos not in ("NOUN", "ADJ") or _is_plural(token):
+            return False
+    return False
+
+
+def _is_plain(token: Token, pos: str) -> bool:
+    """Whether a word that the original does not imply is surely a new detail.
+
+    Things, people, places, weather, telltale acts and looks are; what a paraphrase may bring
+    along (acts of handling and moving, events, abstractions, parts of a body) is left to a judge.
+    """
+    lemma = token.lemma
+    if pos == "VERB":
+        return False
+    if pos == "ADJ":
+        return token.lower in _TELLING_LOOKS or token.lower in MATERIALS
+    if pos == "PROPN":
+        return True
+    if lemma in _TELLING_NOUNS or lemma in MATERIALS or not lexicon.known(lemma):
+        return True
+    return _is_concrete(lemma)
+
+
+@lru_cache(maxsize=20_000)
+def _is_concrete(lemma: str) -> bool:
+    first = "object matter nutrient weather storm athletics organization fire sea lake stream"
+    second = "container structure weapon decoration vehicle garment furniture animal"
+    if lemma in _BODY_PARTS:
+        return False
+    return any(lexicon.is_first(lemma, kind) for kind in first.split()) or any(
+        lexicon.kind_of(lemma, kind) for kind in second.split()
+    )
+
+
+_TELLING_ACTS = frozenset(
+    (
+        "applaud argue arrest bark bathe beg bite bleed brush burn bury celebrate chase cheer chew "
+        "chop feed "
+        "clap collapse comb cough crash crawl cry dance die dig draw drink drown eat embroider "
+        "explode faint fight fish gallop grill growl hail howl hug hunt hurt injure jog juggle "
+        "kick kiss kneel knit laugh lick load march massage meditate melt milk miss mop nap paint "
+        "photograph pray protest punch quarrel race read repair ride roar rob run salute scream "
+        "sew shave shoot shout sing sip skate sketch ski slap sleep smile smoke sneeze snore "
+        "snow sob splash stab steal strum surf swallow swim text thunder vacuum vomit wave weep "
+        "whisper whistle win wink wrestle yawn yell"
+    ).split()
+)
+"""Acts too telling for a paraphrase to bring in by the way."""
+
+_TELLING_KINDS = "injure hurt kill destroy damage attack fight steal love hate fear collide flee"
+
+
+@lru_cache(maxsize=20_000)
+def _is_telling_act(lemma: str) -> bool:
+    return lemma in _TELLING_ACTS or any(
+        lexicon.is_first(lemma, kind, pos="VERB") for kind in _TELLING_KINDS.split()
+    )
+
+
+_TELLING_LOOKS = frozenset(
+    (
+        "unhappy upset "
+        "young old elderly aged teenage middle-aged adult adolescent newborn pregnant female "
+        "male happy sad angry tired exhausted scared frightened worried nervous bored lonely "
+        "proud sick injured wounded drunk naked blind barefoot shirtless bald bearded mustached "
+        "curly wavy straight blonde blond freckled muscular slim slender skinny fat chubby tall "
+        "short tattooed striped plaid checkered checked floral dotted polka-dot sequined "
+        "leopard camouflage wooden metal plastic rusty broken torn dirty muddy dusty wet frozen "
+        "burnt burning cracked rotten ripe ruined abandoned empty crowded sunny rainy snowy "
+        "foggy misty cloudy overcast stormy windy starry moonlit tropical rural medieval "
+        "ancient modern futuristic digital electric military royal religious professional "
+        "famous foreign asian african american european indian chinese japanese french italian "
+        "german british spanish mexican expensive luxury antique vintage spicy fried grilled "
+        "raw chocolate wild giant huge enormous tiny three-piece sleeveless transparent square "
+        "triangular oval round persian siamese siberian"
+    ).split()
+)
+"""How things and people look, when no paraphrase would bring it along."""
+
+_TELLING_NOUNS = frozenset(
+    (
+        "music song noise thunder sound fight accident parade festival war battle race beard "
+        "mustache moustache tattoo scar ponytail braid wig graffiti family gang army christmas "
+        "birthday party poem sword morning afternoon evening night midnight noon dawn dusk "
+        "sunrise sunset winter summer autumn spring rainbow mist fog smoke sunlight lightning "
+        "prayer injection applause laughter"
+    ).split()
+)
+
+
+_MISHAPS = frozenset("fall drop spill trip slip stumble".split())
+
+
+def _is_mishap(index: int, caption: Text) -> bool:
+    """Whether somebody falls, or drops something: `a player falls`, not `sunlight falls`."""
+    tokens = caption.tokens
+    following = tokens[index + 1] if index + 1 < len(tokens) else _END
+    if tokens[index].lemma in ("drop", "spill"):
+        return following.pos in ("DET", "PRON") or following.lower in ("his", "her", "its")
+    before = tokens[index - 1] if index else _END
+    if before.lower in ("and", "then", ","):
+        start = next(s for s, e in sentences(tokens) if s <= index < e)
+        who = _first_head(tokens[start:index])
+        return who is not None and _alive(who)
+    return _alive(before.lemma)
+
+
+def _may_be_subject(token: Token, original: Text, caption: Text) -> bool:
+    """Whether a new word for a person may stand for the main subject, under another name."""
+    if token.pos != "NOUN" or not lexicon.is_first(token.lemma, "person"):
+        return False
+    subjects = [s for s in original.subjects if _is_human(s, original)]
+    if token.lemma in _ANYONE and (
+        len(_people(original)) > bool(subjects)
+        or original.numbers
+        or not _FURTHER.isdisjoint(original.lemmas)
+    ):
+        return True
+    if not subjects or grounding(original, caption) < 0.5:
+        return False
+    if any(_mentions(caption, subject, original, named=True) for subject in subjects):
+        return False
+    return any(_compatible(subject, token.lemma) for subject in subjects)
+
+
+_ANYONE = frozenset(
+    "colleague companion partner participant member individual employee viewer attendee rival "
+    "opponent competitor neighbor neighbour counterpart handler owner trainer keeper "
+    "operator".split()
+)
+
+
+_FURTHER = frozenset("second third another other".split())
+
+
+def _people(text: Text) -> set[str]:
+    return {t.lemma for t in text.content if t.pos == "NOUN" and _is_person(t.lemma)}
+
+
+def grounding(original: Text, caption: Text) -> float:
+    """Share of the caption's nouns, verbs and adjectives that the original has or implies."""
+    told = [
+        token
+        for token in caption.content
+        if token.pos not in ("NUM", "ADV") and _lemmas(token.lower).isdisjoint(_LIGHT)
+    ]
+    held = sum(
+        not (own := _lemmas(token.lower)).isdisjoint(original.lemmas)
+        or _implied(own, token.pos, original)
+        for token in told
+    )
+    return held / len(told) if told else 0.0
+
+
+def _implied(own: frozenset[str], pos: str, original: Text) -> bool:
     for lemma in own:
-        if not _PEERS.get(lemma, frozenset()).isdisjoint(original.lemmas):
+        if not lexicon.peers(lemma).isdisjoint(original.lemmas):
             return True
-        if not _FOLLOWS_FROM.get(lemma, frozenset()).isdisjoint(original.lemmas):
+        if not lexicon.grounds(lemma).isdisjoint(original.lemmas):
             return True
-        if not lexicon.main_senses(lemma, token.pos).isdisjoint(original.implied):
+        if original.implies(lexicon.main_senses(lemma, pos)):
             return True
-        if not lexicon.senses(lemma, token.pos).isdisjoint(original.said):
+        if original.says(lexicon.senses(lemma, pos)):
             return True
-        if token.pos == "VERB" and not lexicon.narrower_verb(lemma).isdisjoint(original.said):
+        if pos == "VERB" and original.says(lexicon.narrower_verb(lemma)):
             return True
-        if lemma.endswith(("ist", "er", "or")) and len(lemma) > 6:
+        if lemma.endswith(("ist", "er", "or")) and len(lemma) > 5:
             root = lemma[:-3] if lemma.endswith("ist") else lemma[:-2]
             if any(word.startswith(root) for word in original.lemmas):
                 return True
-        stem = lexicon._stem(lemma)
-        if any(lexicon._stem(word) == stem for word in original.lemmas if word[:3] == lemma[:3]):
+        if lexicon.stem(lemma) in original.stems:
+            return True
+        if _shares_root(lemma, original, letters=6 if pos == "NOUN" else 5):
             return True
     return False
 
 
-_FOLLOWS_FROM: dict[str, frozenset[str]] = {
-    claimed: frozenset(said.split())
-    for claimed, said in {
-        "fly": "seagull gull bird eagle drone airplane plane helicopter butterfly bee circle wing",
-        "scatter": "throw toss sprinkle",
-        "seat": "sit",
-        "asleep": "sleep nap",
-        "band": "musician",
-        "shake": "toss",
-        "swim": "fish dolphin swimmer duck shark whale",
-        "crowd": "fan spectator audience people commuter shopper pedestrian crowded onlooker",
-        "athlete": "player runner swimmer gymnast surfer skateboarder skier boxer sprinter cyclist",
-        "player": "athlete play",
-        "prepare": "cook knead bake chop slice stir mix make cut",
-        "cook": "fry boil grill stir bake saute simmer",
-        "exit": "leave step get off out",
-        "board": "step enter get",
-        "shine": "stream sunlight light sun glow",
-        "head": "walk move go toward towards run travel",
-        "dust": "floured dusty",
-        "slide": "insert glide",
-        "stop": "block pause halt",
-        "café": "cafe coffee coffeehouse",
-        "cafe": "coffee coffeehouse",
-        "drift": "move float",
-        "float": "drift",
-        "bread": "loaf",
-        "blow": "wind flow flutter",
-        "cross": "across over",
-        "small": "kitten puppy child baby toddler calf tiny",
-        "young": "kitten puppy child baby toddler calf boy girl kid",
-        "floor": "carpet carpeted rug tile tiled",
-        "tumble": "cascade",
-        "plunge": "cascade",
-        "spill": "cascade",
-        "pass": "drive walk travel move",
-        "climb": "ascend climber",
-        "ground": "grass dirt earth soil road floor",
-        "speech": "speak address talk",
-        "speaker": "speak speech",
-        "rider": "ride",
-        "passenger": "ride board train bus",
-        "customer": "shopper buy",
-        "seller": "vendor sell",
-        "shopper": "shop customer buy",
-        "worker": "work",
-        "musician": "guitar violin piano drum instrument guitarist pianist",
-        "performer": "perform dancer singer musician",
-        "singer": "sing",
-        "driver": "drive",
-        "animal": "wildlife creature",
-        "vehicle": "traffic",
-        "water": "sea ocean river lake pool rain wave stream",
-        "tree": "branch forest wood",
-        "daytime": "day sunny sunlight daylight",
-        "nighttime": "night",
-        "liquid": "water milk coffee tea juice",
-        "food": "meal dish vegetable fruit meat pizza soup salad",
-        "beverage": "coffee tea juice beer wine",
-        "drink": "coffee tea juice beer wine sip",
-        "computer": "laptop",
-        "device": "phone smartphone laptop tablet",
-        "cheer": "applaud",
-        "crouch": "squat kneel",
-        "squat": "crouch",
-        "overlook": "above view",
-        "adjust": "fix",
-        "work": "fix repair type knead",
-        "try": "attempt",
-        "attempt": "try",
-        "surf": "surfer wave surfboard",
-        "dance": "dancer",
-        "bathe": "bath sunlight",
-        "light": "lit lamp illuminate sunlight",
-        "wave": "surf",
-    }.items()
-}
-"""Words that follow from others though the table does not say so."""
+def _shares_root(lemma: str, original: Text, *, letters: int) -> bool:
+    """`coastal` after `coastline`, `assembly` after `assemble`."""
+    root = lemma[:letters]
+    return len(root) == letters and any(word.startswith(root) for word in original.lemmas)
 
 
 def _is_compound(own: frozenset[str], original: Text) -> bool:
-    """`skatepark` for `skate park`, `surfboard` for a surfer's board, `arm` for `forearm`."""
+    """`skatepark` for `skate park`, `board` for `whiteboard`, `schoolboy` for `boy`."""
     for lemma in own:
         for cut in range(3, len(lemma) - 2):
             head, tail = lemma[:cut], lemma[cut:]
-            if tail in original.lemmas and any(w.startswith(head) for w in original.lemmas):
+            if tail in original.lemmas:
+                if all(lexicon.is_first(word, "person") for word in (tail, lemma)):
+                    return True
+                if any(word.startswith(head) for word in original.lemmas):
+                    return True
+        if len(lemma) < 3:
+            continue
+        for word in [word for word in original.lemmas if lemma in word]:
+            rest = word.removesuffix(lemma)
+            if rest == word and len(lemma) >= 5:
+                rest = word.removeprefix(lemma)
+            if rest != word and len(rest) >= 3 and lexicon.known(rest):
                 return True
-        for word in original.lemmas:
-            if len(word) >= len(lemma) + 3 and len(lemma) >= 3:
-                if word.endswith(lemma) and lexicon.known(word):
-                    return True
-                if len(lemma) >= 5 and word.startswith(lemma) and lexicon.known(word[len(lemma) :]):
-                    return True
     return False
 
 
@@ -495,37 +720,51 @@ def _pieces_known(word: str, original: Text) -> bool:
     return all(
         not (own := _lemmas(piece)).isdisjoint(original.lemmas)
         or not own.isdisjoint(_LIGHT)
-        or piece in ("like", "up", "off", "in", "to", "of", "on", "clad", "old", "year")
-        or not _PEERS.get(piece, frozenset()).isdisjoint(original.lemmas)
-        or piece.removesuffix("ed") in original.lemmas
-        or piece.removesuffix("d") in original.lemmas
+        or piece in _JOINTS
+        or COLOURS.get(piece, "") in original.colours
+        or (piece in COLOURS and not _tints(word).isdisjoint(original.colours))
+        or _implied(own, "ADJ", original)
         for piece in word.split("-")
         if piece
     )
 
 
+def _tints(word: str) -> set[str]:
+    """The colours of a mixed shade: `blue-green`."""
+    pieces = word.split("-")
+    return {COLOURS[p] for p in pieces} if all(p in COLOURS for p in pieces) else set()
+
+
+_JOINTS = frozenset(
+    (
+        "like up off in to of on clad old year half built made bound haired shaped covered "
+        "coloured colored sized eyed legged sleeved filled lined lit open air looking style "
+        "based wide long full well hand held"
+    ).split()
+)
+"""Pieces of compounds that say little by themselves."""
+
+
 def _new_manner(token: Token, lower: str, original: Text) -> Finding | None:
-    """A new manner (`angrily`); adverbs of place, time and degree say too little."""
+    """A new manner: telling when it is a temper (`angrily`), else left to a judge."""
     adjective = lower.removesuffix("ly")
-    if not lower.endswith("ly") or lower in _SOFT_MANNERS or adjective in original.lemmas:
+    if adjective == lower:
         return None
     if adjective.endswith("i"):
         adjective = adjective[:-1] + "y"
-    if not lexicon.known(adjective) or not lexicon.senses(adjective).isdisjoint(original.said):
+    if not lexicon.known(adjective) or _implied(_lemmas(adjective), "ADJ", original):
         return None
-    if adjective in original.lemmas:
+    if adjective in original.lemmas or adjective not in _TEMPERS:
         return None
     return _new(token, f"manner {lower!r} is not in the original")
 
 
-_SOFT_MANNERS = frozenset(
+_TEMPERS = frozenset(
     (
-        "slightly softly smoothly calmly quietly closely directly occasionally gradually finally "
-        "eventually initially subsequently simultaneously immediately suddenly periodically "
-        "nearly mostly mainly partially lightly evenly neatly visibly evidently actively freely "
-        "constantly frequently briefly momentarily shortly currently only early family daily "
-        "primarily entirely completely tightly firmly upwardly downwardly seemingly apparently "
-        "possibly likely lonely lovely friendly previously newly naturally simply occasionally"
+        "angry furious sad happy joyful cheerful nervous anxious proud lazy greedy rude bitter "
+        "desperate frantic fierce violent aggressive passionate tender loving playful eager "
+        "excited enthusiastic shy reluctant impatient confident brave drunk sleepy tired hungry "
+        "wild clumsy graceful elegant loud noisy skilful skillful expert secret"
     ).split()
 )
 
@@ -542,7 +781,10 @@ def _is_said_of_someone(word: str, original: Text) -> bool:
         if word in ("man", "woman"):
             pronouns = ("he", "him", "his") if word == "man" else ("she", "her")
             named = _MALE if word == "man" else _FEMALE
-            return any(p in original.lemmas for p in pronouns) and named.isdisjoint(original.lemmas)
+            if any(pronoun in original.lemmas for pronoun in pronouns):
+                return (named - _YOUNG).isdisjoint(original.lemmas)
+    if word in ("boy", "girl") and not _MINORS.isdisjoint(original.lemmas):
+        return not original.lemmas.isdisjoint(("he", "his") if word == "boy" else ("she", "her"))
     if word in ("child", "children", "kid", "kids"):
         return any(w in original.lemmas for w in ("schoolboy", "schoolgirl", "teenager"))
     return False
@@ -560,11 +802,17 @@ _PERSONS: dict[str, frozenset[str]] = {
         "girl girls": "girl daughter schoolgirl lass",
         "child children kid kids": "child kid boy girl toddler baby infant son daughter youngster "
         "youth schoolboy schoolgirl pupil",
+        "male": "man boy gentleman male father he him his king groom son husband brother grandson",
+        "female": "woman girl lady female mother she her queen bride daughter wife sister",
         "baby infant": "baby infant newborn calf cub puppy kitten chick lamb foal",
     }.items()
     for form in forms.split()
 }
 """Words for people by sex and age, with the words that imply each."""
+
+_MINORS = frozenset("child kid toddler baby infant teenager teen pupil student".split())
+_YOUTH = frozenset("boy boys girl girls child children kid kids".split())
+_YOUTHS = frozenset("teenager teen teenage student pupil youth".split())
 
 _OPPOSITE_PAIRS = (
     "long short,straight curly,large small,big small,big little,large little,huge tiny,tall short,"
@@ -584,13 +832,17 @@ for _pair in _OPPOSITE_PAIRS.split(","):
         _OPPOSITES[_one] = _OPPOSITES.get(_one, frozenset()) | {_other}
 
 
+_MARKS = {word: word for word in _OPPOSITES} | MATERIALS | COLOURS
+"""A word's colour or material, or itself where it has an opposite."""
+
+
 def _opposed(token: Token, original: Text) -> list[Finding]:
     """A word whose opposite is all that the original has."""
     against = _OPPOSITES.get(token.lower)
     if not against or token.pos == "VERB" or token.lower in original.lemmas:
         return []
-    said = sorted(against & original.lemmas)
-    if not said or not _PEERS.get(token.lower, frozenset()).isdisjoint(original.lemmas):
+    said = sorted(against & original.marks)
+    if not said or not lexicon.peers(token.lower).isdisjoint(original.lemmas):
         return []
     return [_new(token, f"{token.lower!r} where the original says {said[0]!r}")]
 
@@ -601,14 +853,25 @@ def _misattached(token: Token, original: Text, caption: Text) -> list[Finding]:
     said = original.attached.get(token.lemma)
     if not claimed or not said:
         return []
-    colours = frozenset(COLOURS.values())
     for mark in claimed - said - original.loose:
-        against = said & (
-            colours if mark in colours else _OPPOSITES.get(mark) or _numbers_but(mark, said)
-        )
-        if against and (mark in original.colours or mark in original.lemmas | original.numbers):
+        against = said & _rivals(mark, said)
+        if against and (
+            mark in _STUFF or mark in original.colours | original.lemmas | original.numbers
+        ):
             return [_new(token, f"{mark} {token.lower!r} is {min(against)} in the original")]
     return []
+
+
+_HUES = frozenset(COLOURS.values())
+_STUFF = frozenset(MATERIALS.values())
+
+
+def _rivals(mark: str, said: frozenset[str]) -> frozenset[str]:
+    """Marks that a thing with this mark cannot have as well."""
+    for rivals in (_HUES, _STUFF):
+        if mark in rivals:
+            return rivals
+    return _OPPOSITES.get(mark) or _numbers_but(mark, said)
 
 
 def _numbers_but(mark: str, said: frozenset[str]) -> frozenset[str]:
@@ -619,10 +882,10 @@ def _numbers_but(mark: str, said: frozenset[str]) -> frozenset[str]:
 
 def _swapped(original: Text, caption: Text) -> list[Finding]:
     """Who does what to whom, turned around: `a girl pushes a man` for `a man pushes a girl`."""
-    claimed = _acts(caption.tokens)
+    claimed = caption.acts
     if not claimed:
         return []
-    said = {act[:3] for act in _acts(original.tokens)}
+    said = {act[:3] for act in original.acts}
     return [
         _new(verb, f"{who!r} and {whom!r} have changed places")
         for who, what, whom, verb in claimed
@@ -650,20 +913,11 @@ def _acts(tokens: Sequence[Token]) -> list[tuple[str, str, str, Token]]:
     return found
 
 
-def _vague(own: frozenset[str]) -> bool:
-    return not own.isdisjoint(_VAGUE)
-
-
-_VAGUE = frozenset(
-    (
-        "calm quiet peaceful gentle smooth steady busy beautiful nice lively casual simple clear "
-        "bright large big small tall long short wide"
-    ).split()
-) & frozenset("calm quiet peaceful gentle smooth steady casual simple clear".split())
-
-
 def _new_number(index: int, token: Token, original: Text, caption: Text) -> Finding | None:
     value = token.lemma
+    following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
+    if following.lower in _FOLK and value.isdecimal() and int(value) <= len(_people(original)):
+        return None
     if value == "1" or value in original.numbers or token.lower in original.lemmas:
         return None
     if value == "2" and (
@@ -672,15 +926,36 @@ def _new_number(index: int, token: Token, original: Text, caption: Text) -> Find
         return None
     if value.isdecimal() and _with_others(int(value) - 1, original):
         return None
+    counted = next((t for t in caption.tokens[index + 1 : index + 4] if t.pos == "NOUN"), None)
+    if value in _ORDINALS and counted and _has_nth(_ORDINALS[value], counted.lemma, original):
+        return None
     return _new(token, f"number {token.text!r} is not in the original")
+
+
+_FOLK = frozenset("people persons individuals figures adults".split())
+
+
+_ORDINALS = {"2": "second", "3": "third", "4": "fourth"}
+
+
+def _has_nth(ordinal: str, lemma: str, original: Text) -> bool:
+    """`two movers` where the original has `a mover` and `a second mover`."""
+    return any(
+        token.lower == ordinal
+        and lemma in (t.lemma for t in original.tokens[index + 1 : index + 4])
+        for index, token in enumerate(original.tokens)
+    )
 
 
 def _with_others(others: int, original: Text) -> bool:
     """`three soldiers` where the original has `a soldier` and `two other soldiers`."""
     return any(
-        first.pos == "NUM" and first.lemma == str(others) and second.lower == "other"
+        first.pos == "NUM" and first.lemma == str(others) and second.lower in _OTHERS
         for first, second in itertools.pairwise(original.tokens)
     )
+
+
+_OTHERS = frozenset("other others more additional".split())
 
 
 def _joined_pair(index: int, original: Text, caption: Text) -> bool:
@@ -690,7 +965,7 @@ def _joined_pair(index: int, original: Text, caption: Text) -> bool:
     ):
         if first.pos == "NOUN" and word.lower == "and" and second.lower in ("a", "an", "another"):
             return True
-        if first.pos == "NOUN" and word.lower in ("with", "beside") and second.lower == "another":
+        if second.lower == "another" or (second.lower == "other" and word.lower == "the"):
             return True
     return False
 
@@ -707,14 +982,14 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
         and lemma not in caption.negated
     ):
         return _new(token, f"the original denies {token.lower!r}")
-    before = caption.tokens[index - 1].pos if index else "PUNCT"
-    noun_before = index and "NOUN" in parts_of_speech(caption.tokens[index - 1].lower)
-    if (noun_before or before not in ("DET", "ADJ", "NUM", "ADP")) and "VERB" in parts_of_speech(
-        token.lower
-    ):
+    if not _is_plural(token) or _readings(index, token, caption) != ("NOUN",):
         return None  # `a girl in a yellow dress swings higher`
-    if token.pos == "NOUN" and _is_plural(token) and _only_one(lemma, original):
-        return _new(token, f"the original has one {lemma!r}, not several")
+    if _only_one(lemma, original):
+        others = _is_person(lemma) and (
+            len(_people(original)) > 1
+            or any(_is_plural(t) for t in original.content if _is_person(t.lemma))
+        )
+        return _new(token, f"the original has one {lemma!r}, not several", ambiguous=others)
     return None
 
 
@@ -748,6 +1023,8 @@ def _new_negation(index: int, original: Text, caption: Text) -> list[Finding]:
     if not following:
         return []
     denied = following[0].lemma
+    if any(word.startswith("bare") or word.endswith("less") for word in original.lemmas):
+        return []  # a barefoot boy has no shoes
     if denied in original.negated or (not original.negated and not _positive(denied, original)):
         if denied in original.negated:
             return []
@@ -782,13 +1059,14 @@ def r2(*, original: str, caption: str) -> tuple[Finding, ...]:
 
 def r2_of(original: Text, caption: Text) -> tuple[Finding, ...]:
     """R2 on texts that are worked out already."""
-    subjects = main_subjects(original)
+    subjects = original.subjects
     if not subjects or not caption.tokens:
         return ()
-    for subject in subjects:
+    actor = _left_out(original, caption)
+    for subject in subjects if actor is None else ():
         if _mentions(caption, subject, original):
             return ()
-    lost = subjects[0]
+    lost = actor or subjects[0]
     return (
         Finding(
             rule="R2",
@@ -800,39 +1078,145 @@ def r2_of(original: Text, caption: Text) -> tuple[Finding, ...]:
     )
 
 
+def _left_out(original: Text, caption: Text) -> str | None:
+    """Whom the original follows at its setting, if the caption is about somebody or something
+    else there: the vendors at a market through which a woman rows, not the market itself."""
+    setting, *others = original.subjects
+    actor = next((lemma for lemma in others if _is_person(lemma)), None)
+    if actor is None or not _is_setting(setting) or setting in _COLLECTIVES:
+        return None
+    told = _first_head(caption.tokens)
+    if told is None or told == setting or told not in original.lemmas:
+        return None
+    follows = sum(
+        any(token.lemma == actor or token.lower in _HE_SHE for token in original.tokens[start:end])
+        for start, end in sentences(original.tokens)
+    )
+    if follows < _FOLLOWED or any(_mentions(caption, lemma, original) for lemma in others):
+        return None
+    return actor
+
+
+_FOLLOWED = 2
+"""Sentences about somebody whom a text follows."""
+
+
 def main_subjects(text: Text) -> list[str]:
     """Lemmas that can stand for what the text is about, best first.
 
-    The head of its first noun phrase after words about the video; a living thing that a later
-    sentence begins with; where the head is a place, the first living thing.
+    The head of its first noun phrase after words about the video. Where that is a place or an
+    event, whoever or whatever acts there counts too: the first living thing of the same sentence,
+    else the heads of the next sentences up to the first that acts. A place that is only said to be
+    where the video is set does not count once an actor is found.
     """
     heads: list[str] = []
+    place = False
     for number, (start, end) in enumerate(sentences(text.tokens)):
-        sentence = text.tokens[start:end]
-        head = _first_head(sentence)
+        sentence = _without_participle(text.tokens[start:end])
+        scene = _setting_phrase(sentence)
+        head = _first_head(sentence[scene:])
         if head is None:
             continue
         if not heads:
+            place = scene > 0
             heads = [head, *_joined_heads(sentence, head)]
+            if not (_is_setting(head) or head in _COLLECTIVES):
+                break
+            living = [lemma for lemma in _living_heads(sentence) if lemma not in heads]
+            if living:
+                heads += [living[0], *_joined_heads(sentence, living[0])]
+                break
+        elif number > 3:
+            break
+        elif heads[0] in _COLLECTIVES:
+            heads += [lemma for lemma in _living_heads(sentence) if _is_person(lemma)]
+            break
+        elif head not in _BACKDROP:
+            heads.append(head)
             if not _is_setting(head):
                 break
-            living = [t.lemma for t in sentence if t.pos == "NOUN" and _alive(t.lemma)]
-            heads += living[:1]
-            if living:
-                break
-        elif number <= 3 and _alive(head):
-            heads.append(head)
-            break
-    return list(dict.fromkeys(heads))
+    return list(dict.fromkeys(heads[1:] if place and len(heads) > 1 else heads))
+
+
+def _living_heads(sentence: Sequence[Token]) -> list[str]:
+    """Lemmas of people and animals that head their phrase: not the `chef` of `a chef knife`."""
+    return [
+        token.lemma
+        for token, following in itertools.pairwise([*sentence, _END])
+        if token.pos == "NOUN" and _alive(token.lemma) and not _is_modifier(token, following)
+    ]
+
+
+def _is_modifier(token: Token, following: Token) -> bool:
+    """Whether a noun stands before its head: the `tackle` of `a tackle box`."""
+    return (
+        following.pos in ("NOUN", "PROPN")
+        and not token.lower.endswith("'s")
+        and not _is_plural(token)
+        and not (
+            following.lower.endswith(("s", "ing", "ed"))
+            and "VERB" in parts_of_speech(following.lower)
+        )
+    )
+
+
+def _setting_phrase(sentence: Sequence[Token]) -> int:
+    """How many tokens `The scene takes place` and the like take: a place follows, not a subject."""
+    for index, token in enumerate(sentence[:10]):
+        following = sentence[index + 1].lower if index + 1 < len(sentence) else ""
+        if (token.lower in ("takes", "take") and following == "place") or (
+            token.lower in ("set", "unfolds", "occurs") and following in PREPOSITIONS
+        ):
+            said = _first_head(sentence[:index])
+            return index + 2 if said is None or said in _META else 0
+    return 0
+
+
+_BACKDROP = frozenset(
+    (
+        "sky light sunlight sun wall floor ceiling window background room air ground water road "
+        "street cloud table chair tree plant building house sign light lamp shelf banner poster "
+        "weather shadow mountain grass sea ocean field snow rain area space"
+    ).split()
+)
+"""A sentence that begins with one describes the surroundings rather than an actor."""
+
+
+@lru_cache(maxsize=20_000)
+def _is_person(lemma: str) -> bool:
+    return lemma in _ALSO_PEOPLE or lexicon.is_first(lemma, "person")
+
+
+_ALSO_PEOPLE = frozenset(
+    "people commuter cleaner rafter anchor vlogger blogger streamer barista mover carrier climber "
+    "racer biker kayaker gamer driver tattooist cheesemaker chocolatier".split()
+)
+"""People whom WordNet does not know, or knows as things first."""
+
+_AGENTIVE = ("er", "or", "ist", "ian", "ant", "ent", "ee")
+
+
+def _without_participle(sentence: Sequence[Token]) -> Sequence[Token]:
+    """What follows `Wearing a white suit,` at the beginning of a sentence."""
+    opens = sentence[0].lower if sentence else ""
+    if not opens.endswith(("ing", "ed")) or "VERB" not in parts_of_speech(opens):
+        return sentence
+    comma = next((i for i, token in enumerate(sentence) if token.text == ","), None)
+    follows = sentence[comma + 1 :] if comma is not None and sentence[1].pos != "NOUN" else []
+    return follows or sentence
 
 
 @lru_cache(maxsize=20_000)
 def _is_setting(lemma: str) -> bool:
     """Whether a text that begins with it may be about someone in or at it."""
-    return not _alive(lemma) and not any(
-        lexicon.is_first(lemma, kind)
-        for kind in ("vehicle", "food", "beverage", "container", "plant", "machine")
+    return not _alive(lemma) and (
+        lexicon.kind_of(lemma, "contest")
+        or lexicon.kind_of(lemma, "performance")
+        or not any(lexicon.is_first(lemma, kind) for kind in _ACTORS.split())
     )
+
+
+_ACTORS = "vehicle food beverage container organism machine mechanism device toy"
 
 
 def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:
@@ -853,8 +1237,10 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
     """Head noun of the first noun phrase that is about the content."""
     phrase: list[Token] = []
     for index, token in enumerate([*tokens, _END]):
-        if token.pos in ("NOUN", "PROPN") or (
-            token.pos == "ADJ" and index + 1 < len(tokens) and _is_plural(tokens[index + 1])
+        if (
+            token.pos in ("NOUN", "PROPN")
+            or (token.pos == "ADJ" and index + 1 < len(tokens) and _is_plural(tokens[index + 1]))
+            or (token.text == "I" and phrase and phrase[-1].text[0].isupper())
         ):
             phrase.append(token)
             continue
@@ -874,6 +1260,9 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
             about = lemmas(head.lower)
             if not about.isdisjoint(_META) or head.lower in _META:
                 phrase = []
+                continue
+            if head.lower in COLOURS and token.lower == "and":
+                phrase = []  # a blue and white car
                 continue
             if of and not about.isdisjoint(_GROUPS):
                 phrase = []
@@ -905,60 +1294,145 @@ def _goes_on(tokens: Sequence[Token], index: int, phrase: list[Token]) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _alive(lemma: str) -> bool:
-    return (
-        lemma == "people" or lexicon.is_first(lemma, "person") or lexicon.is_first(lemma, "animal")
+    return _is_person(lemma) or lexicon.is_first(lemma, "animal") or _is_beast(lemma)
+
+
+def _is_beast(lemma: str) -> bool:
+    """Whether a word is an animal after its fur or its meat: `otter`, `chicken`."""
+    return lexicon.kind_of(lemma, "animal") and not any(
+        lexicon.is_first(lemma, kind) for kind in ("device", "structure", "vehicle", "act")
     )
 
 
-def _mentions(caption: Text, subject: str, original: Text) -> bool:
-    if subject in caption.lemmas or not lemmas(subject).isdisjoint(caption.lemmas):
+def _mentions(caption: Text, subject: str, original: Text, *, named: bool = False) -> bool:
+    """Whether the caption speaks of the subject; `named`: by a word that the original implies."""
+    if not (lemmas(subject) | {subject}).isdisjoint(caption.lemmas):
         return True
-    human = subject == "people" or lexicon.is_first(subject, "person")
+    if _is_human(subject, original):
+        return _mentions_person(caption, subject, original, named=named)
     up = lexicon.implied(subject)
-    if human and not caption.lemmas.isdisjoint(("someone", "somebody", "individual", "human")):
-        return True
     for token in caption.content:
         if token.pos not in ("NOUN", "PROPN", "ADJ", "VERB"):
             continue
-        if human and token.pos in ("ADJ", "VERB"):
-            continue
         for lemma in _lemmas(token.lower):
-            if human and (lemma == "people" or lexicon.is_first(lemma, "person")):
-                other = subject not in ("people", "group") and _is_plural(token)
-                if other and lemma != "people" and lemma in original.lemmas:
-                    continue  # the customers are not the person at the laptop
-                if _same_person(subject, lemma):
-                    return True
-                continue
-            if human:
-                continue
-            if not _PEERS.get(lemma, frozenset()).isdisjoint((subject,)):
+            if not lexicon.peers(lemma).isdisjoint((subject,)):
                 return True
-            own = lexicon.main_senses(lemma)
+            if subject in lexicon.grounds(lemma) or lexicon.kind_of(lemma, subject):
+                return True
+            own = lexicon.main_senses(lemma, "NOUN")
             if own and not own.isdisjoint(up) and not _too_general(lemma):
-                return True
-            if not human and lexicon.kind_of(lemma, subject):
                 return True
     return False
 
 
-_MALE = frozenset("man boy guy gentleman father son brother husband male king".split())
-_FEMALE = frozenset("woman girl lady mother daughter sister wife female queen".split())
+def _is_human(lemma: str, text: Text) -> bool:
+    """Whether a word means people, or may and the text goes on about `him` or `her`."""
+    if _is_person(lemma):
+        return True
+    if not lexicon.known(lemma):
+        return not _HE_SHE.isdisjoint(text.lemmas)
+    return lexicon.may_be(lemma, "person") and lemma.endswith(_AGENTIVE) and bool(_people(text))
+
+
+_HE_SHE = frozenset("he she him his her who".split())
+
+
+def _mentions_person(caption: Text, subject: str, original: Text, *, named: bool) -> bool:
+    if not caption.lemmas.isdisjoint(("someone", "somebody", "individual", "human")):
+        return True
+    several = subject in ("people", "group") or any(
+        _is_plural(token) for token in original.content if token.lemma == subject
+    )
+    for token in _heading(caption):
+        for lemma in _lemmas(token.lower):
+            if subject in lexicon.peers(lemma):
+                return True
+            if not _is_person(lemma):
+                if lemma in _COLLECTIVES and (subject in lexicon.grounds(lemma) or several):
+                    return True
+                continue
+            other = not several and _is_plural(token)
+            if other and lemma != "people" and lemma in original.lemmas:
+                continue  # the customers are not the person at the laptop
+            if _same_person(subject, lemma):
+                if named or lemma in original.lemmas or lexicon.entails(subject, lemma):
+                    return True
+                if not _against_pronouns(lemma, original):
+                    return grounding(original, caption) >= 0.34
+            if not named and _compatible(subject, lemma) and _may_refer(lemma, original):
+                return grounding(original, caption) >= 0.5
+    if named:
+        return False
+    told_by_self = not _FIRST_PERSONS.isdisjoint(caption.lemmas)
+    told_by_self = told_by_self and bool(r6(original="", caption=caption.text))
+    return told_by_self or _first_head(caption.tokens) in _HANDS & original.lemmas
+
+
+def _heading(text: Text) -> list[Token]:
+    """Nouns that no other noun follows: not the `tackle` of `a tackle box`."""
+    return [
+        token
+        for token, following in itertools.pairwise([*text.tokens, _END])
+        if token.pos in ("NOUN", "PROPN") and not _is_modifier(token, following)
+    ]
+
+
+def _against_pronouns(lemma: str, original: Text) -> bool:
+    """Whether a word is male where the original only has `she`, or the other way round."""
+    for words, own, other in (
+        (_MALE, ("he", "him", "his"), ("she", "her")),
+        (_FEMALE, ("she", "her"), ("he", "him", "his")),
+    ):
+        if lemma in words and not original.lemmas.isdisjoint(other):
+            return original.lemmas.isdisjoint(words.union(own))
+    return False
+
+
+def _may_refer(lemma: str, original: Text) -> bool:
+    """Whether the original has no such person, or only after `the`, as one mentioned before."""
+    mentions = [i for i, token in enumerate(original.tokens) if token.lemma == lemma]
+    return all(i and original.tokens[i - 1].lower in ("the", "this") for i in mentions)
+
+
+_FIRST_PERSONS = frozenset(("i", "we", "my", "our"))
+_BODY_PARTS = frozenset(
+    "arm back chest chin ear elbow eye face finger foot hand head hip knee lap leg lip mouth neck "
+    "nose palm shoulder tail thumb toe tooth tongue waist wrist".split()
+)
+_HANDS = frozenset("hand finger arm leg foot face".split())
+"""What may stand for the person."""
+
+
+_COLLECTIVES = frozenset("couple pair duo team band group crew family crowd audience".split())
+_MALE = frozenset(
+    "man boy guy gentleman father son brother husband male king grandfather grandson uncle "
+    "groom waiter schoolboy".split()
+)
+_FEMALE = frozenset(
+    "woman girl lady mother daughter sister wife female queen grandmother granddaughter aunt "
+    "bride waitress schoolgirl ballerina".split()
+)
 _YOUNG = frozenset("boy girl child kid baby toddler infant".split())
+_GROWN = frozenset("man woman adult gentleman lady".split())
+_GENERIC = frozenset(
+    "man woman person people individual human adult child boy girl lady guy figure player "
+    "worker performer kid couple friend someone daughter son mother father neighbor "
+    "neighbour sister brother".split()
+)
+
+
+def _compatible(one: str, other: str) -> bool:
+    """Whether two words for people may mean the same person, by sex and age."""
+    return not any(
+        (one in here and other in there) or (other in here and one in there)
+        for here, there in ((_MALE, _FEMALE), (_YOUNG, _GROWN))
+    )
 
 
 def _same_person(subject: str, lemma: str) -> bool:
-    if (subject in _MALE and lemma in _FEMALE) or (subject in _FEMALE and lemma in _MALE):
+    if not _compatible(subject, lemma):
         return False
-    grown = frozenset(["man", "woman", "adult", "gentleman", "lady"])
-    if (subject in _YOUNG and lemma in grown) or (lemma in _YOUNG and subject in grown):
-        return False
-    generic = frozenset((
-    "man woman person people individual human adult child boy girl lady guy figure player "
-    "worker performer kid couple friend someone daughter son mother father neighbor "
-    "neighbour sister brother"
-).split())  # fmt: skip
-    if subject in generic or lemma in generic:
+    if subject in _GENERIC or lemma in _GENERIC or subject in lexicon.peers(lemma):
         return True
     return lexicon.entails(subject, lemma) or lexicon.entails(lemma, subject)
 

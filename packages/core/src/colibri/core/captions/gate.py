@@ -3,29 +3,34 @@
 The words are read off the pattern itself, so that gated and ungated scanning find the same.
 """
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
-MIN_LETTERS = 3
+MIN_LETTERS = 2
 
 
 class Gated:
     """An alternation of case-insensitive patterns, matched as if each stood alone in turn."""
 
     def __init__(self, *patterns: str) -> None:
-        self._patterns = [(re.compile(p, re.IGNORECASE), needed(p)) for p in patterns]
+        alone = [part for pattern in patterns for part in alternatives(pattern)]
+        self._patterns = [(re.compile(p, re.IGNORECASE), needed(p)) for p in alone]
+        self._always = frozenset(i for i, (_, words) in enumerate(self._patterns) if not words)
+        self._keys = [
+            (max(_ALNUM.findall(word), key=len), index)
+            for index, (_, words) in enumerate(self._patterns)
+            for word in words or ()
+        ]
+        self._woken_by = functools.lru_cache(maxsize=100_000)(self._wakes)
 
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
         """Matches of all patterns by place; of two that overlap, the one that begins first."""
-        lower = text.lower()
-        if len(lower) != len(text) or not text.isascii():
-            lower = ""  # case folding may hide a word: try everything
         found: list[re.Match[str]] = []
-        for pattern, words in self._patterns:
-            if not lower or words is None or any(word in lower for word in words):
-                found += pattern.finditer(text)
+        for index in self._awake(text):
+            found += self._patterns[index][0].finditer(text)
         end = 0
         for match in sorted(found, key=lambda match: (match.start(), -match.end())):
             if match.start() >= end:
@@ -35,6 +40,37 @@ class Gated:
     def search(self, text: str) -> re.Match[str] | None:
         """The first match, or None."""
         return next(self.finditer(text), None)
+
+    def _awake(self, text: str) -> Iterable[int]:
+        """Indices of the patterns that may match."""
+        if not text.isascii():  # case folding may hide a word: try everything
+            return range(len(self._patterns))
+        return sorted(self._always.union(*map(self._woken_by, words_in(text))))
+
+    def _wakes(self, word: str) -> frozenset[int]:
+        return frozenset(index for key, index in self._keys if key in word)
+
+
+_ALNUM = re.compile(r"[a-z0-9]+")
+
+
+@functools.lru_cache(maxsize=1024)
+def words_in(text: str) -> frozenset[str]:
+    """Runs of letters and digits in an ASCII text, in lower case; kept for the last texts."""
+    return frozenset(_ALNUM.findall(text.lower()))
+
+
+def alternatives(pattern: str) -> list[str]:
+    """The parts of a pattern between the bars outside all brackets."""
+    parts = [""]
+    depth = 0
+    for piece in re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|.", pattern, re.DOTALL):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def needed(pattern: str) -> frozenset[str] | None:
@@ -49,7 +85,7 @@ def _needed(sequence: Any) -> frozenset[str] | None:
         if operator is _constants.LITERAL:
             run += chr(argument).lower()
             continue
-        candidates = [frozenset({run})] if len(run) >= MIN_LETTERS and run.isascii() else []
+        candidates = [frozenset({run})] if _is_key(run) else []
         run = ""
         inner: frozenset[str] | None = None
         if operator is _constants.SUBPATTERN:
@@ -66,6 +102,10 @@ def _needed(sequence: Any) -> frozenset[str] | None:
             if best is None or _cost(candidate) < _cost(best):
                 best = candidate
     return best
+
+
+def _is_key(run: str) -> bool:
+    return run.isascii() and any(len(piece) >= MIN_LETTERS for piece in _ALNUM.findall(run))
 
 
 def _cost(words: frozenset[str]) -> tuple[int, int]:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import lemminflect
 
+from colibri.core.captions import lexicon
+from colibri.core.captions.gate import Gated
+
 _TOKEN = re.compile(
     r"(?:[A-Za-z]\.){2,}|\d+(?:[.,:]\d+)*(?:st|nd|rd|th)?|[^\W_]+(?:['’\-][^\W_]+)*|_+|\.{2,}|\S"
 )
@@ -68,38 +71,99 @@ class Token(NamedTuple):
 def tokenize(text: str) -> tuple[Token, ...]:
     """Tokens of `text`, with lemmas and parts of speech."""
     matches = list(_TOKEN.finditer(text))
-    words = [match.group() for match in matches]
+    words = [match[0] for match in matches]
+    words.append("")
     tokens: list[Token] = []
-    tag, before_word = "PUNCT", ""
-    for index, (match, word) in enumerate(zip(matches, words, strict=True)):
-        following = words[index + 1] if index + 1 < len(words) else ""
-        first = not index or words[index - 1] in _OPENERS
-        lower, lemma_, tag = _read(word, tag, before_word, following, first)
-        before_word = lower
-        tokens.append(Token(word, lower, lemma_, tag, match.start(), match.end()))
+    tag = before_word = before = ""
+    clause = _CLAUSE_START
+    for index, match in enumerate(matches):
+        word = words[index]
+        entry = _entry(word)
+        if entry is None:
+            entry = _read(word, tag, before_word, words[index + 1], before in _OPENERS, clause)
+        lower, lemma_, tag, moves = entry
+        if moves:
+            clause = _goes_on(clause, lower, tag)
+        before, before_word = word, lower
+        start, end = match.span()
+        tokens.append(_token(Token, (word, lower, lemma_, tag, start, end)))
     return tuple(tokens)
+
+
+_token = tuple.__new__  # a third of the time of Token(...)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _entry(word: str) -> tuple[str, str, str, bool] | None:
+    """Lower case, lemma, tag, and whether it moves the clause on; None where that hangs on the
+    neighbours."""
+    tag = _fixed_tag(word)
+    lower = _lower(word)
+    if tag is None:
+        return None
+    return lower, lemma(lower, tag), tag, _moves(lower, tag)
+
+
+def _moves(lower: str, tag: str) -> bool:
+    return tag in ("VERB", "AUX") or lower == "and" or lower in _SUBORDINATE | _CLAUSE_MARKS
+
+
+class _Clause(NamedTuple):
+    """What a clause has had so far."""
+
+    awaits_verb: bool
+    many: bool
+    """Its subject is joined by `and`, or a number above one waits for its noun."""
+
+
+_CLAUSE_START = _Clause(True, False)
+_JOINED = _Clause(True, True)
+_HAS_VERB = _Clause(False, False)
+_SUBORDINATE = frozenset("while as because although though if when where so who which that".split())
+
+
+def _goes_on(clause: _Clause, lower: str, tag: str) -> _Clause:
+    """The state of a clause after one more word."""
+    if tag == "VERB":
+        return clause if lower.endswith(("ing", "ed", "en")) else _HAS_VERB
+    if tag == "AUX":
+        return _HAS_VERB
+    if lower == "and":
+        return _JOINED
+    if lower in _SUBORDINATE or lower in _CLAUSE_MARKS:
+        return _CLAUSE_START if lower != "," or not clause.awaits_verb else clause
+    return clause
+
+
+_CLAUSE_MARKS = frozenset(".,;:!?")
 
 
 @functools.lru_cache(maxsize=200_000)
 def _read(
-    word: str, before: str, before_word: str, following: str, first: bool
-) -> tuple[str, str, str]:
-    """Lower case, lemma and tag of a word between its neighbours."""
+    word: str, before: str, before_word: str, following: str, first: bool, clause: _Clause
+) -> tuple[str, str, str, bool]:
+    """`_entry` of a word between its neighbours."""
     lower = _lower(word)
-    tag = _tag(word, before, before_word, following, first=first)
-    return lower, lemma(lower, tag), tag
+    if lower == "that":
+        tag = "DET" if before in ("ADP", "VERB", "PUNCT") and following.islower() else "PRON"
+    elif word[0].isupper() and not first:
+        tag = "PROPN"
+    else:
+        tag = _open_class(lower, before, before_word, following.lower(), clause)
+    return lower, lemma(lower, tag), tag, _moves(lower, tag)
 
 
-_OPENERS = frozenset('.!?:"“')
+_OPENERS = frozenset(["", *'.!?:"“'])
 
-_COMMAND = re.compile(
+_COMMAND = Gated(
     r"\b(?:ignore|disregard|forget)\s+(?:all|any|the|previous|prior|your)\b|\bsystem prompt\b"
-    r"|\byou are (?:a|an|now)\b|\b(?:answer|respond|reply|output)\s+(?:only|with)\b|https?://|\w+\(\)",
-    re.IGNORECASE,
+    r"|\byou are (?:a|an|now)\b|\b(?:answer|respond|reply|output)\s+(?:only|with)\b"
+    r"|https?://|\w+\(\)"
 )
 """Words that address a machine rather than describe a clip."""
 
 
+@functools.lru_cache(maxsize=1024)
 def described(text: str) -> str:
     """What a caption describes: plain text without sentences that give orders to a machine."""
     text = plain_text(text)
@@ -119,9 +183,13 @@ def plain_text(text: str) -> str:
 
     Of a text longer than `MAX_CHARACTERS` only the beginning is kept.
     """
-    text = unicodedata.normalize("NFC", text[:MAX_CHARACTERS])
-    text = re.sub(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,200}>", " ", text, flags=re.I | re.S)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = text[:MAX_CHARACTERS]
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if "<" in text:
+        text = re.sub(r"<(script|style)\b.*?</\1\s*>|<[^<>]{0,200}>", " ", text, flags=re.I | re.S)
+    if "\x1b" in text:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     if not (text.isascii() and text.isprintable()):
         text = "".join(
             " " if unicodedata.category(char) in ("Zs", "Zl", "Zp") or char in "\t\n\r" else char
@@ -129,7 +197,7 @@ def plain_text(text: str) -> str:
             if unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") or char in "\t\n\r"
         )
     text = re.sub(r"^\s*[=+@\-]\s*[A-Z]+\([^()]*\)", "", text)
-    text = re.sub(r"\s+([,.;!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
+    text = re.sub(r" ([,.;!?])", r"\1", " ".join(text.split()))
     if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”")):
         text = text[1:-1].strip()
     return text
@@ -184,7 +252,18 @@ def lemmas(word: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=200_000)
 def parts_of_speech(word: str) -> frozenset[str]:
     """Which of NOUN, VERB, ADJ, ADV the lexicon knows for a lower-case word."""
-    return frozenset(_all_lemmas(word))
+    found = frozenset(_all_lemmas(word))
+    if word in _NOUNS or ("ADJ" in found and _never_adjective(word)):
+        return found - {"ADJ"} | {"NOUN"}
+    return found
+
+
+_NOUNS = frozenset("dress mechanic chicken".split())
+"""Nouns that are hardly ever the adjectives that they may be."""
+
+
+def _never_adjective(word: str) -> bool:
+    return not word.endswith(("ing", "ed")) and lexicon.never_adjective(word)
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -214,7 +293,8 @@ def _lower(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-def _tag(word: str, before: str, before_word: str, following: str, *, first: bool) -> str:
+def _fixed_tag(word: str) -> str | None:
+    """The tag of a word that is the same everywhere, else None."""
     lower = _lower(word)
     if not word[0].isalnum():
         return "PUNCT"
@@ -223,23 +303,31 @@ def _tag(word: str, before: str, before_word: str, following: str, *, first: boo
     if lower in AUXILIARIES:
         return "AUX"
     if lower == "that":
-        return "DET" if before in ("ADP", "VERB", "PUNCT") and following.islower() else "PRON"
-    if lower in DETERMINERS:
-        return "DET"
-    if lower in PREPOSITIONS:
-        return "ADP"
-    if lower in CONJUNCTIONS:
-        return "CONJ"
-    if lower in PRONOUNS or lower.partition("'")[0] in PRONOUNS:
+        return None
+    for tag, words in _CLOSED.items():
+        if lower in words:
+            return tag
+    if lower.partition("'")[0] in PRONOUNS:
         return "PRON"
-    if lower in _ADVERBS:
-        return "ADV"
-    if word[0].isupper() and not first:
-        return "PROPN"
-    return _open_class(lower, before, before_word, following.lower())
+    known = parts_of_speech(lower)
+    if word[0].islower() and len(known) == 1 and not lower.endswith(("ing", "ed")):
+        (only,) = known
+        if only == "VERB":
+            return None
+        return "NOUN" if only == "PROPN" else only
+    return None
 
 
-def _open_class(word: str, before: str, before_word: str, following: str) -> str:
+_CLOSED = {
+    "DET": DETERMINERS,
+    "ADP": PREPOSITIONS,
+    "CONJ": CONJUNCTIONS,
+    "PRON": PRONOUNS,
+    "ADV": _ADVERBS,
+}
+
+
+def _open_class(word: str, before: str, before_word: str, following: str, clause: _Clause) -> str:
     known = parts_of_speech(word)
     if not known:
         if word.endswith("ly"):
@@ -249,13 +337,18 @@ def _open_class(word: str, before: str, before_word: str, following: str) -> str
         return "ADJ"  # a frying pan, a parked car
     if len(known) == 1:
         (only,) = known
-        return "NOUN" if only == "PROPN" else only
+        a_thing = before in ("DET", "ADJ", "NUM") and not word.endswith(("ing", "ed", "en"))
+        return "NOUN" if only == "PROPN" or (only == "VERB" and a_thing) else only
     if "ADV" in known and word.endswith("ly"):
         return "ADV"
     noun_next = _can_be(following, "NOUN") or _can_be(following, "ADJ")
+    verb_due = clause.awaits_verb and following.endswith("s") and _can_be(following, "VERB")
+    if before_word == "in" and verb_due and "NOUN" in known:
+        return "NOUN"  # a player in red beats
     participle = word.endswith(("ing", "ed", "en"))
     if before in ("DET", "NUM", "ADJ") or before_word in ("of", "'s"):
-        verb_next = "VERB" in known and following.endswith("s") and _can_be(following, "VERB")
+        one = before_word in ("a", "an", "one", "another", "each")
+        verb_next = one and following.endswith("s") and _can_be(following, "VERB")
         if "ADJ" in known and noun_next and not verb_next and following not in AUXILIARIES:
             return "ADJ"
         if participle and noun_next and following not in PREPOSITIONS:
@@ -267,23 +360,15 @@ def _open_class(word: str, before: str, before_word: str, following: str) -> str
         if participle and "VERB" in known:
             return "VERB"
         return "ADJ" if "ADJ" in known else ("VERB" if "VERB" in known else "NOUN")
-    if before in ("PRON",) and "VERB" in known and before_word not in ("her", "his", "its"):
-        return "VERB"
-    if before_word == "to" and "VERB" in known and not word.endswith("s"):
-        return "VERB"
-    if before in ("NOUN", "PROPN") and "VERB" in known:
-        if participle or (word.endswith("s") and not word.endswith("ss")):
-            # "dogs runs" never, "the dog runs" often, "apple trees" too: look at what follows.
-            if following in DETERMINERS or following in PREPOSITIONS or following in _ADVERBS:
-                return "VERB"
-            if participle or _ends_clause(following) or following.endswith("ly"):
-                return "VERB"
-        elif following in DETERMINERS or following in PREPOSITIONS:
-            return "VERB" if "NOUN" not in known or before_word.endswith("s") else "NOUN"
-    if before in ("ADV", "CONJ", "PUNCT") and "VERB" in known and participle:
-        return "VERB"
-    if before in ("ADV", "CONJ", "PUNCT") and "VERB" in known and following in DETERMINERS:
-        return "VERB"
+    if "VERB" in known:
+        if before == "PRON" and before_word not in ("her", "his", "its"):
+            return "VERB"
+        if before_word == "to" and not word.endswith("s"):
+            return "VERB"
+        if _agrees(word, known, before, before_word, following, clause):
+            return "VERB"
+    if before == "VERB" and "ADV" in known and not noun_next:
+        return "ADV"  # crouches low
     if "ADJ" in known and noun_next and before != "VERB":
         return "ADJ"
     if "ADJ" in known and before == "VERB" and noun_next:
@@ -291,6 +376,39 @@ def _open_class(word: str, before: str, before_word: str, following: str) -> str
     if "NOUN" in known:
         return "NOUN"
     return "ADJ" if "ADJ" in known else "VERB"
+
+
+def _agrees(
+    word: str,
+    known: frozenset[str],
+    before: str,
+    before_word: str,
+    following: str,
+    clause: _Clause,
+) -> bool:
+    """Whether a word that may be a verb stands where one is due, in the form that is due."""
+    participle = word.endswith(("ing", "ed", "en"))
+    third_person = word.endswith("s") and not word.endswith("ss")
+    opens_phrase = following in DETERMINERS or following in PREPOSITIONS or following in _ADVERBS
+    goes_on = opens_phrase or _ends_clause(following) or following.endswith("ly")
+    if before in ("NOUN", "PROPN"):
+        if participle:
+            return goes_on or "NOUN" not in known
+        plural = before_word.endswith(("s", "men")) or before_word in _IRREGULAR
+        if third_person:
+            if not (clause.awaits_verb or following in DETERMINERS):
+                return False
+            # "the dog runs", but "apple trees stand": what follows is no verb.
+            object_next = following.endswith("s") or not _can_be(following, "VERB")
+            return goes_on or object_next or _can_be(following, "ADJ")
+        if plural:
+            return clause.awaits_verb and following not in AUXILIARIES
+        return clause.awaits_verb and clause.many and goes_on
+    if before in ("ADV", "CONJ", "PUNCT", ""):
+        if participle or following in DETERMINERS:
+            return True
+        return third_person and before == "ADV" and clause.awaits_verb and goes_on
+    return False
 
 
 def _can_be(word: str, pos: str) -> bool:

@@ -46,7 +46,7 @@ def main_senses(lemma: str, pos: str = "") -> Senses:
 
 def _groups(lemma: str, pos: str) -> Iterable[tuple[str, ...]]:
     found = _table().senses.get(lemma, {})
-    letter = {"NOUN": "n", "VERB": "v"}.get(pos, "")
+    letter = _LETTERS.get(pos, "")
     return (found[letter],) if letter in found else found.values()
 
 
@@ -72,18 +72,22 @@ def narrower_verb(lemma: str) -> Senses:
 @functools.lru_cache(maxsize=300_000)
 def entails(said: str, claimed: str) -> bool:
     """Whether a text that says `said` also says `claimed`, both lemmas."""
-    if said == claimed or _stem(said) == _stem(claimed):
+    if said == claimed or stem(said) == stem(claimed):
         return True
     return not senses(claimed).isdisjoint(implied(said))
 
 
 @functools.lru_cache(maxsize=100_000)
-def is_first(lemma: str, kind: str) -> bool:
-    """Whether the commonest noun sense of `lemma` lies under the first sense of `kind`."""
+def is_first(lemma: str, kind: str, *, pos: str = "NOUN") -> bool:
+    """Whether the commonest sense of `lemma` as a noun or verb lies under the first of `kind`."""
     table = _table()
-    top = table.senses[kind]["n"][0]
-    own = table.senses.get(lemma, {}).get("n", ())[:1]
+    letter = _LETTERS[pos]
+    top = table.senses[kind][letter][0]
+    own = table.senses.get(lemma, {}).get(letter, ())[:1]
     return any(top == sense or top in _above(frozenset((sense,))) for sense in own)
+
+
+_LETTERS = {"NOUN": "n", "VERB": "v"}
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -93,6 +97,65 @@ def kind_of(lemma: str, kind: str) -> bool:
     tops = frozenset(table.senses.get(kind, {}).get("n", ())[:2])
     own = frozenset(table.senses.get(lemma, {}).get("n", ())[:2])
     return not tops.isdisjoint(own | _above(own))
+
+
+@functools.lru_cache(maxsize=100_000)
+def may_be(lemma: str, kind: str) -> bool:
+    """Whether any common noun sense of `lemma` lies under the first sense of `kind`."""
+    table = _table()
+    top = table.senses[kind]["n"][0]
+    return any(
+        top in _above(frozenset((sense,))) for sense in table.senses.get(lemma, {}).get("n", ())
+    )
+
+
+@functools.lru_cache(maxsize=100_000)
+def mainly_noun(lemma: str) -> bool:
+    """Whether a lemma has clearly more noun senses than verb senses."""
+    found = _table().senses.get(lemma, {})
+    return len(found.get("n", ())) > len(found.get("v", ())) * 1.5
+
+
+@functools.lru_cache(maxsize=100_000)
+def mainly_adjective(lemma: str) -> bool:
+    """Whether a lemma has as many senses as an adjective as it has as a noun."""
+    found = _table().senses.get(lemma, {})
+    return len(found.get("a", ())) >= max(2, len(found.get("n", ())))
+
+
+def never_adjective(lemma: str) -> bool:
+    """Whether a lemma is a noun and no adjective."""
+    found = _table().senses.get(lemma, {})
+    return "n" in found and "a" not in found
+
+
+@functools.lru_cache(maxsize=1)
+def _thesaurus() -> tuple[dict[str, Senses], dict[str, Senses]]:
+    peers_of: dict[str, Senses] = {}
+    grounds_of: dict[str, Senses] = {}
+    path = files("colibri.core.captions") / "data" / "synonyms.txt"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        claimed, follows, said = line.partition(" < ")
+        if follows:
+            grounds_of[claimed] = frozenset(said.split())
+        elif not line.startswith("#"):
+            group = frozenset(line.split())
+            for word in group:
+                peers_of[word] = peers_of.get(word, frozenset()) | group
+    return peers_of, grounds_of
+
+
+def peers(lemma: str) -> Senses:
+    """Words that captions use for a lemma and the other way round, itself included."""
+    return _thesaurus()[0].get(lemma, _NOTHING)
+
+
+def grounds(lemma: str) -> Senses:
+    """Words from which a lemma follows though WordNet does not say so."""
+    return _thesaurus()[1].get(lemma, _NOTHING)
+
+
+_NOTHING: Senses = frozenset()
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -115,7 +178,8 @@ def _above(start: Senses) -> Senses:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """A word without a common ending."""
     for ending in ("ness", "ing", "ish", "ful", "ed", "en", "er", "ly", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return word.removesuffix(ending).rstrip("e")

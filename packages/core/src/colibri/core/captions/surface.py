@@ -5,9 +5,11 @@ first person; and the extra checks. Patterns are scanned over the raw text, so t
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import zip_longest
 
-from colibri.core.captions.gate import Gated
-from colibri.core.captions.language import parts_of_speech
+from colibri.core.captions import lexicon
+from colibri.core.captions.gate import Gated, words_in
+from colibri.core.captions.language import parts_of_speech, tokenize
 from colibri.core.clip import Finding
 
 
@@ -20,15 +22,18 @@ def _any(*patterns: str) -> re.Pattern[str]:
 _MEDIUM = (
     r"(?:video(?:\s+clip)?|clip|footage|film|movie|animation|recording|scene|shot|sequence|frame"
     r"|image|picture|photo(?:graph)?|visuals?|vignette|short|montage|timelapse|time-lapse|gif|reel"
-    r"|snippet|segment|excerpt|screen|view|narrative|story|content)"
+    r"|snippet|segment|excerpt|screen|view|narrative|story|content|replay|tutorial|vlog|compilation"
+    r"|screencast|slideshow|trailer|documentary|livestream|gameplay)"
 )
 _TELLS = (
     r"(?:show|depict|feature|open|begin|start|capture|present|display|portray|illustrate|focus"
     r"|follow|consist|contain|showcase|reveal|highlight|document|provide|offer|take|unfold|"
     r"transition|introduce|center|centre|revolve|zoom|pan|includ|exhibit|demonstrat|record"
-    r"|convey|describ|tell|giv|featur|captur|showcas|illustrat|introduc|provid|revolv)"
+    r"|convey|describ|tell|giv|featur|captur|showcas|illustrat|introduc|provid|revolv|reflect|evok"
+    r"|explor|celebrat|invit|emphasi[sz]|underscor|suggest|take\s+us)"
     r"(?:s|es|ing|ed|e|ting)?"
 )
+_SHOWS = "shows|reveals|captures|depicts|presents|features|focuses|offers|gives|displays|introduces"
 _R1 = _any(
     rf"(?:the|this|that|a|an|our|each|it's a|it is a|this is (?:the|a|an))\s+(?:\w+[- ]){{0,3}}?{_MEDIUM}"
     rf"(?:\s+(?:sequence|clip|footage|here|itself))?,?\s+(?:then\s+|slowly\s+|primarily\s+|simply\s+|"
@@ -36,33 +41,65 @@ _R1 = _any(
     r"(?:(?:the|this|a|an|some|stock|short|brief|raw|amateur|aerial|drone)\s+)*(?:\w+\s+)?"
     r"(?:video(?:\s+clip)?|clip|footage|movie|recording|animation|scene|sequence|gif|reel|snippet)"
     r"\s+(?:of|showing|depicting|featuring|capturing|where|in which|with)\b",
+    # "A cooking tutorial video of", not "A man watches video of"
+    r"an?\s+(?:\w+[- ])?(?!\w*(?:s|ed|ing)\s)\w+\s+(?:video(?:\s+clip)?|clip|footage|recording)\s+"
+    r"(?:of|showing|depicting|featuring)\b",
+    rf"the\s+(?:following|above|below)\s+(?:\w+\s+)?(?:{_TELLS}|is)\b",
+    r"(?:we|you)(?:\s+are|['’]re)\s+(?:now\s+|here\s+|back\s+)?(?:on|in|at|inside|aboard|taken|looking"
+    r"|playing|placed|invited)\b|(?:we|you)\s+(?:play|control)\s+(?:as\b|an?\b|the\b)",
     rf"(?:in|within|throughout|during|at the (?:start|beginning|end|opening) of|across|as)\s+"
     rf"(?:the|this|that)\s+(?:\w+\s+){{0,2}}?{_MEDIUM}\b(?!\s+(?:of|door|rate|game|store|shop|set))",
-    r"(?:here|below|above)\s+(?:we|you|one|is|are|it)\b",
+    r"(?:here|below|above)(?:['’]s|\s+(?:we|you|one|is|are|it))\b",
+    r"(?:sure|certainly|of course|okay|ok|absolutely|alright|got it|understood)\b\s*[,!.:]",
+    r"let(?:['’]s|\s+us)\b",
+    r"(?:a|the)\s+(?:\w+\s+)?view\s+(?:of|over|across)\b",
+    # "The camera, held at floor level, shows"
+    rf"(?:the|this|a|an)\s+(?:\w+[- ])?(?:camera|lens|drone|{_MEDIUM}),\s[^,.]{{1,60}},\s+(?:\w+ly\s+)?"
+    rf"(?:{_TELLS}|is|was)\b",
     r"(?:here|below)\s*(?:,|:)",
-    r"(?:we|you|one|viewers?|the viewers?|the audience|i)\s+(?:can\s+|could\s+|may\s+|also\s+|now\s+)?"
-    r"(?:see|watch|observe|witness|view|notice|find|look|get|are shown|are presented|is shown"
-    r"|is presented|are taken|is taken|are greeted|is greeted)\w*\b",
+    rf"(?:the|this|an?)\s+(?:\w+[- ]){{0,2}}?(?:opening|perspective|viewpoint|angle|close-?up|beginning"
+    rf"|setting|backdrop)\s+(?:\w+ly\s+)?(?:{_SHOWS})\b",
+    r"(?:an?|the)\s+(?:\w+\s+)?(?:glimpse|overview|look|peek|depiction|portrayal)\s+(?:of|at|into)\b",
+    r"what\s+(?:appears|seems|looks|we|you|is\s+(?:shown|seen))\b",
+    r"(?:on|on the)[- ]?screen\b\s*,|(?:step into|welcome to)\b",
+    r"(?:we|you|one|viewers?|the viewers?|the audience|i)(?:'re|\s+are|\s+is|\s+am)?\s+(?:can\s+|could\s+"
+    r"|may\s+|also\s+|now\s+|then\s+)?(?:see|watch|observe|witness|view|notice|find|look|get|shown"
+    r"|presented|taken|greeted|introduced|treated|given)(?:s|es|ing|ed)?\b",
     r"(?:the|a|our)\s+(?:\w+\s+)?(?:camera|lens|cinematographer|filmmaker|narrator|drone)\s+"
     r"(?:slowly\s+|gently\s+|smoothly\s+|then\s+)?(?:pan|tilt|zoom|doll|track|follow|move|rotate|"
     r"circle|pull|push|remain|stay|hold|capture|focus|glide|sweep|linger|shift|cut|drift|orbit|open"
     r"|show|reveal|start|begin|is|takes|captures|flies|rises|lowers|descends)\w*",
     r"(?:shown|seen|pictured|depicted|featured|captured|displayed|presented|filmed|recorded)\s+"
     r"(?:here|in|is|are|on|from|at)\b",
-    r"(?:watch|witness|imagine|picture|behold|observe|see|notice|meet|join|experience|look)\s+"
-    r"(?:as|how|this|the|a|an|at)\b",
+    r"(?:watch|witness|imagine|picture|behold|observe|see|notice|meet|join|experience|look|discover)"
+    r"\s+(?:as|how|this|the|a|an|at|one|two|three|four|five|several|some|these|those|\d+)\b",
     r"(?:featuring|showing|depicting|displaying|portraying|introducing|presenting|opening|starting"
     r"|beginning|showcasing|capturing)\b(?=\s+(?:a|an|the|with|on|two|in|several|some|at)\b)",
     r"(?:title|caption|video|scene|description|shot|clip|visual|subject|setting|int\.|ext\.)\s*\d*:",
+    r"(?:the\s+|an?\s+)?(?:[\w-]+\s+){0,2}?(?:caption|description|prompt|rewrite|version)\b"
+    r"(?:\s*[,(][^.:]{1,60})?\s*:",
     r"(?:this|it)\s+(?:is|shows|depicts|features|captures|opens|begins|appears to)\b",
     r"(?:set in|set against)\b(?=.{0,60}\b(?:video|clip|scene|footage)\b)",
     r"(?:there is|there are)\s+(?:a|an|some)?\s*(?:video|clip|scene|shot|footage)\b",
     r"(?:the|this)\s+(?:main\s+)?(?:subject|focus|protagonist|main character)\s+(?:of|in)\b",
     r"(?:the\s+)?(?:main\s+)?subject\s+(?:is|of)\b",
 )
+# "A chef is shown slicing", "An alley is the setting of this clip"
+_R1_SHOWN = _any(
+    r"(?:an?|the|two|three|some|several)\s+(?:[\w-]+\s+){1,8}?(?:is|are)\s+(?:shown|featured|captured|"
+    rf"depicted|portrayed|pictured|showcased)\s+(?:\w+ing\b|as\b|in\s+(?:the|this)\s+{_MEDIUM}\b)",
+    r"[^.,;]{1,80}?\s+(?:is|are)\s+the\s+(?:setting|subject|focus|topic|star)\s+of\s+(?:the|this)\s+"
+    rf"{_MEDIUM}\b",
+)
+_SHOWN = frozenset(
+    "shown featured captured depicted portrayed pictured showcased setting subject focus topic "
+    "star".split()
+)
 _R1_OBJECTS = re.compile(
     r"\W*(?:the|a|an|this|that)?\s*(?:\w+\s+){0,2}?"
-    r"(?:video game|video call|video wall|video camera|video screen|film crew|film set|film reel|"
+    r"(?:(?:penalty|free|jump|corner|flu|vaccine|warning|espresso|gun|pistol|tennis|golf|rifle|cannon|"
+    r"winning|practice|basketball|three-point|trick|bank) shot|shot (?:on|at|of (?:wh|es|vod|teq|rum|gin))|"
+    r"video game|video call|video wall|video camera|video screen|film crew|film set|film reel|"
     r"film projector|film director|film student|movie theat|movie poster|movie star|movie screen|"
     r"clip board|picture frame|picture book|picture window|photo album|photo booth|photo frame|"
     r"shot glass|shot put|screen door|screen print|image of (?:a )?saint|short (?:man|woman|boy|"
@@ -79,10 +116,36 @@ def r1(*, original: str, caption: str) -> tuple[Finding, ...]:
     if _R1_OBJECTS.match(caption, start):
         return ()
     match = _R1.match(caption, start)
+    shown = match and _SURFACE.search(match.group())
+    if shown and _stands_in(shown.group(1).lower(), original):
+        return ()
+    if not match and not _SHOWN.isdisjoint(words_in(caption)):
+        match = _R1_SHOWN.match(caption, start)
     if not match:
         return ()
     message = f"starts with {match.group()!r}; start with the main subject or scene instead"
     return (_finding("R1", match.start(), match.end(), caption, message),)
+
+
+_SURFACE = re.compile(r"^(?:the|an?)\b.*\b(screen|photo(?:graph)?|picture)\s+\w+s$", re.IGNORECASE)
+_BRINGS_IN = frozenset(
+    "a an his her their its old large big small another one two three several wide framed".split()
+)
+
+
+def _stands_in(word: str, original: str) -> bool:
+    """Whether a screen or photograph stands in the scene: the original brings it in as a thing,
+    after its first words, which may be about the video."""
+    tokens = tokenize(original)
+    return any(
+        token.lemma == word
+        and any(before.lower in _BRINGS_IN for before in tokens[max(0, index - 4) : index])
+        for index, token in enumerate(tokens)
+        if index > _FIRST_PLACE
+    )
+
+
+_FIRST_PLACE = 5
 
 
 def _opening_end(caption: str) -> int:
@@ -133,8 +196,14 @@ _PLAIN_R3 = Gated(
     r"\b(?:filmed|shot|captured|recorded)\s+(?:in|at|on|with|using|by|handheld|entirely|mostly)\b"
     r"\s+(?:a\s+|the\s+)?(?:single|one|slow|high|low|black|close|eye|wide|natural|drone|4k|8k|hd|"
     r"handheld|gimbal|macro|vivid|stunning|sharp|crisp|warm|cool|soft|real|detail|portrait|medium)",
+    r"\b(?:filmed|shot|captured|recorded)\s+hand-?held\b|\bhand-?held(?=\s*(?:[.,;]|with\b|in\b|by\b|and\b|$))"
+    r"|\bdocumentary(?:-style|\s+(?:feel|style|look|footage|approach))",
+    r"\b(?:fills?|filling|enters?|entering|leaves?|leaving|in|within|into|across|throughout|of|before|as|"
+    r"until|when)\s+the\s+shot\b(?!\s+(?:glass|put|clock|of|is\s+(?:blocked|saved|missed)|hits|goes|"
+    r"bounces|flies|misses|lands))",
     r"\bestablishing\s+(?:view|sequence)\b",
-    r"\bframing\b(?!\s+(?:a\s+(?:house|wall|picture|painting)|the\s+(?:house|wall|painting)))",
+    r"\b(?<!picture )framing\b(?!\s+(?:a\s+(?:house|wall|picture|painting)|the\s+(?:house|wall|"
+    r"painting)|shop|store|studio|workshop|hammer|nail|square|lumber|crew|table))",
     # angle
     r"\b(?:low|high|dutch|canted|oblique|camera|wide|top-?down|overhead|eye-level|bird'?s[- ]eye|"
     r"worm'?s[- ]eye|aerial|downward|upward|side|shifting|fixed|tilted|unusual|dramatic|changing)"
@@ -156,7 +225,7 @@ _PLAIN_R3 = Gated(
     r"\b(?:in|into|within|inside|across|from|out of|leaves?|leaving|enters?|entering|exits?|exiting|"
     r"fills?|filling|crosses|crossing|dominates?|dominating|occup(?:y|ies|ying)|through)\s+"
     r"(?:the\s+)?(?:entire\s+|whole\s+|center of the\s+|edge of the\s+|left of the\s+|opening\s+)?"
-    r"frame\b(?!\s+(?:of\s+(?:the|a|an|his|her)|on|house|that|with|made|hang|above|around))",
+    r"frame\b(?!\s+(?:of\s+(?:the\s+(?!shot|video|clip|camera)|a|an|his|her)|on|house|that|with|made|hang|above|around))",
     r"\b(?:center|centre|middle|edge|side|left|right|top|bottom|corner|part|half|third|portion)s?\s+of"
     r"\s+the\s+(?:frame|shot|composition|screen)\b(?!\s+(?:of|hang|door|tent|protector|with|around"
     r"|above|she|he|they|as he|as she))",
@@ -167,6 +236,8 @@ _PLAIN_R3 = Gated(
     # camera and its movement
     rf"\b(?:the|a|an|its|this|our|handheld|steady|moving|static|stationary|fixed|overhead|drone|"
     rf"shaky|slow|smooth|single|invisible)\s+camera(?:'s|work)?\s+(?:\w+ly\s+)?{_MOVES}\b",
+    rf"\bcamera,\s[^,.]{{1,60}},\s+(?:\w+ly\s+)?{_MOVES}\b",
+    r"\bthe\s+drone\s+(?:\w+ly\s+)?(?:circl|pan|tilt|orbit|sweep|track|reveal|captur|glid)\w*",
     r"\bcamera\s?(?:movements?|motions?|work|angles?|shake|position|positioning|perspective|view|"
     r"pans?|tilts?|zooms?|moves|techniques?|tracking|focus|follow\w*|remains|stays|panning|cuts?)\b"
     r"|\bcamerawork\b",
@@ -202,7 +273,7 @@ _PLAIN_R3 = Gated(
     r"\b(?:the|its|with)\s+lighting\s+(?:is|was|in|creates?|casts?|highlight|emphas|remains?|setup|"
     r"effect|scheme|adds?|gives?|enhanc|suggests?|shifts?|changes?|design|condition|and|accentuat|"
     r"appears|illuminat|makes|brings|throughout|dims)\w*",
-    r"\bback-?lit\b|\brim[- ]li(?:t|ght)\w*|\bkey light\b|\blens flares?\b|\bgolden[- ]hour\b"
+    r"\bback-?li(?:t|ghts?|ghting)\b|\brim[- ]li(?:t|ght)\w*|\bkey light\b|\blens flares?\b|\bgolden[- ]hour\b"
     r"|\bchiaroscuro\b|\bwell-lit\b|\blow-key\b|\bhigh-key\b|\bblue[- ]hour\b|\bvolumetric\b"
     r"|\bsilhouette lighting\b|\blighting\s+(?:setup|conditions?|design|scheme|effects?)\b",
     # colour and look
@@ -227,6 +298,7 @@ _PLAIN_R3 = Gated(
     r"|\bout-of-focus\b|\bsharp(?:ly)?\s+(?:in\s+)?focus(?:ed)?\b|\bsharp focus\b",
     r"\bfocus\s+(?:shift|chang|mov|transition|is\s+(?:on|sharp|soft|placed|primarily|entirely|"
     r"maintained)|remains?\s+on|stays\s+on|then)\w*|\bthe\s+(?:main\s+)?focus\s+(?:of|on|is)\b",
+    r"\b(?:is|are|appears?|remains?|stays?|becomes?)\s+(?:\w+ly\s+)?(?:blurred|blurry)\b",
     r"\bblurr(?:ed|y)\s+(?:background|foreground|backdrop|surroundings)\b|\b(?:background|foreground|"
     r"backdrop)\s+(?:\w+\s+){0,3}?(?:blurred|blurry|blurs)\b|\bblurs\s+the\s+background\b",
     r"\bslow[- ]?motion\b|\bslo-?mo\b|\bin slow-mo\b|\btime-?\s?lapse\b|\bhyper-?lapse\b|\bfast[- ]motion"
@@ -238,6 +310,12 @@ _PLAIN_R3 = Gated(
     r"|\blens\s+(?:captures|focus|compression|distortion|choice)\w*|\bthrough the lens\b"
     r"|\bultra-?wide\b|\bwidescreen\b|\baspect ratio\b|\bletterbox\w*",
     # editing
+    r"\b(?:single|continuous|unbroken|uninterrupted|long)(?:,?\s+\w+)?\s+take\b"
+    r"|\b(?:in|as)\s+one\s+take\b|\bintercut\w*|\bcross-?cut(?:s|ting)\s+between\b",
+    r"\b(?:with|in|using)\s+(?:\w+\s+)?cuts\s+(?:between|from|to)\b|\bediting\s+cuts?\b"
+    r"|\b(?:quick|fast|rapid|abrupt|frequent|hard)\s+cuts\b(?!\s+(?:of|on|along|across|into))",
+    r"\bcut(?:s|ting)?\s+(?:between|among)\s+(?:[\w-]+\s+){0,4}?(?:cameras|shots|angles|views|scenes|"
+    r"perspectives|close-?ups|faces|clips)\b",
     r"\b(?:cuts?|cutting)\s+(?:\w+ly\s+)?(?:to|away|back|between)\s+(?:a|an|the|another|black|her|his)"
     r"\s*(?:\w+[- ]){0,2}?(?:shot|scene|close|view|black|clip|wide|angle|face|frame|crowd|medium)\w*"
     r"|\bcuts? to black\b|\bfad(?:es?|ing)\s+(?:in|out)?\s*(?:to|from|into)?\s*(?:black|white|the next"
@@ -252,70 +330,24 @@ _PLAIN_R3 = Gated(
     r"close|view|clip|frame|wide|angle|medium)\w*",
     r"\bview\s+(?:widens|shifts|pans|zooms|tilts|pulls|rises|rotates)\b|\bvisual(?:ly)? effects?\b",
 )
-_PAN_VERB = re.compile(
+_PAN_VERB = Gated(
     r"\bpans?\s+(?:slowly\s+|smoothly\s+|gently\s+|gradually\s+|steadily\s+)?(?:left|right|up|down|"
     r"across|over|around|out|to|from|towards?|along|past|upwards?|downwards?|away|back|through)\b",
-    re.IGNORECASE,
 )
 _PAN_NOUN_BEFORE = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "two",
-        "three",
-        "four",
-        "several",
-        "some",
-        "many",
-        "hot",
-        "large",
-        "small",
-        "big",
-        "iron",
-        "metal",
-        "copper",
-        "frying",
-        "steel",
-        "non-stick",
-        "nonstick",
-        "cake",
-        "bread",
-        "baking",
-        "roasting",
-        "sauce",
-        "pots",
-        "of",
-        "his",
-        "her",
-        "their",
-        "other",
-        "empty",
-        "dirty",
-        "clean",
-        "sheet",
-        "shallow",
-        "deep",
-        "stacked",
-        "hanging",
-        "dust",
-        "bed",
-        "gold",
-        "muffin",
-        "warming",
-        "heavy",
-        "and",
-        "these",
-        "those",
-    ]
+    (
+        "a an the two three four several some many hot large small big iron metal copper frying "
+        "steel non-stick nonstick cake bread baking roasting sauce pots of his her their other "
+        "empty dirty clean sheet shallow deep stacked hanging dust bed gold muffin warming "
+        "heavy and these those"
+    ).split()
 )
-_CAMERA_GAZE = re.compile(
+_CAMERA_GAZE = Gated(
     r"\b(?:look|smil|gaz|star|wav|fac|speak|talk|turn|glanc|point|pos|wink|grin|blow|nod|walk|mov|"
     r"approach|run|com|lean)\w*\s+(?:\w+\s+){0,3}?(?:at|into|to|toward|towards|for|in front of|"
     r"directly at|straight at|away from|from)?\s*(?:the\s+)?camera\b",
-    re.IGNORECASE,
 )
-_R3_AMBIGUOUS = _any(
+_R3_AMBIGUOUS = Gated(
     r"\b(?:soft|warm|golden|dim|bright|harsh)\s+(?:light|glow)\b(?=\s+(?:illuminates|bathes|falls))",
     r"\bframed by\b",
     r"\bfocus(?:es|ing|ed)?\s+(?:on|upon)\b",
@@ -349,6 +381,13 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
 _APPARATUS = re.compile(
     r"\b(camera|lens|tripod|gimbal|drone|montage|frame|film|zoom|dolly)\b", re.I
 )
+_ON_SCREEN = re.compile(r"\bof\s+the\s+screen$", re.IGNORECASE)
+_A_SCREEN = re.compile(r"(?<!on-)(?<!off-)(?<!on )(?<!off )\bscreens?\b|\bmonitor\b", re.IGNORECASE)
+_MOVING_CAMERA = re.compile(
+    r"\bcamera\s+(?:\w+ly\s+)?(?:pan|tilt|zoom|doll|track|follow|circl|glid|sweep|mov|rotat|linger|shift|"
+    r"drift|orbit|pull|push|cut|reveal|show|captur|travel|rises|descends|hovers)",
+    re.IGNORECASE,
+)
 _HANDLED = re.compile(
     r"\b(?:hold|holds|holding|carr\w+|adjust\w*|set\w*|mount\w*|clean\w*|rais\w+|lift\w*|with|using|"
     r"uses|his|her|their|photographer\w*|filmmaker\w*|cameraman|camera crew|operat\w+|launch\w*|"
@@ -359,9 +398,11 @@ _HANDLED = re.compile(
 
 
 def _is_thing(match: re.Match[str], original: str, caption: str) -> bool:
-    """A camera, lens or drone that stands in the scene, because the original says so too."""
+    """A camera, lens, drone or screen that stands in the scene, as the original says too."""
+    if _ON_SCREEN.search(match.group()):
+        return bool(_A_SCREEN.search(original))
     apparatus = _APPARATUS.search(match.group())
-    if apparatus is None:
+    if apparatus is None or _MOVING_CAMERA.search(match.group()):
         return False
     word = apparatus.group(1).lower()
     low = original.lower()
@@ -389,16 +430,22 @@ _INFERS = (
     r"(?:suggest|indicat|imply|impli|hint|convey|evok|symboli[sz]|signif|emphasi[sz]|underscor|"
     r"highlight|reinforc|demonstrat|showcas|creat|contribut|enhanc|reflect|represent|lend|add|giv|"
     r"mak|captur|invit|reveal|exud|express|embod|radiat|impart|draw|signal|foster|denot|stress|"
-    r"accentuat|instill|inspir|prov|provok|remind|illustrat)(?:s|es|ing|e|y|ies|ifying|ying|ings|ding)"
+    r"accentuat|instill|inspir|prov|provok|remind|illustrat|show|underlin|channel|channell|tell|bring|"
+    r"speak|honou?r|celebrat|testif|confirm|display)(?:s|es|ing|e|y|ies|ifying|ying|ings|ding)"
 )
 _ABSTRACT = (
     r"(?:sense|feeling|feel|atmosphere|mood|tone|ambian?ce|impression|emphasis|drama|vibe|notion|"
     r"idea|theme|emotions?|tension|intimacy|nostalgia|tranquil\w*|seren\w*|calm\w*|warmth|joy|"
-    r"mystery|depth|urgency|beauty|importance|relationship|connection|bond|passage|story|"
-    r"narrative|contrast between|viewer|audience|energy|spirit|essence|charm|peace\w*|loneliness|"
+    r"mystery|depth|urgency|beauty(?!\s+(?:vlog|blog|salon|product|pageant|queen|parlo|mask|spa))|importance|relationship|connection|bond|passage|story|"
+    r"narrative|contrast between|viewer|energy|spirit|essence|charm|peace\w*|loneliness|"
     r"solitude|freedom|hope|determination|dedication|confidence|happiness|sadness|excitement|"
     r"anticipation|wonder|power|resilience|significance|character|professionalism|harmony|"
-    r"friendship|celebration of|melancholy|longing|isolation|playfulness|elegance|grandeur)"
+    r"friendship|celebration of|melancholy|longing|isolation|playfulness|elegance|grandeur|strength|"
+    r"unity|culture|courage|love|compassion|efficiency|skills?|talent|passion|teamwork|discipline|"
+    r"experience|patience|bonds|tradition|authority|innocence|curiosity|kindness|pride|respect|trust|"
+    r"faith|wisdom|success|effort|childhood|camaraderie|tenderness|devotion|affection|expertise|"
+    r"craftsmanship|mastery|precision|quality|identity|heritage|history|innovation|progress|values?|"
+    r"authenticity|vulnerability|rhythm of|chaos|simplicity|magic|romance|optimism|pressure|stakes?)"
 )
 _R5 = Gated(
     r"\b(?:here(?:'s| is| are)|below is|this is|the following is)\s+(?:the|a|an|your|my|one)?\s*"
@@ -408,7 +455,7 @@ _R5 = Gated(
     r"yes)\b\s*[,!.:]",
     r"\b(?:rewritten|revised|new|updated|final|improved|simplified|edited|refined|clean(?:ed)?|short(?:ened)?)"
     r"\s+(?:video\s+)?(?:caption|version|description|text|prompt|output)\b\s*[:\-]?",
-    r"^\W*(?:caption|output|answer|description|result|response|rewrite|summary|revision|explanation|"
+    r"^\W*(?:output|answer|result|response|rewrite|summary|revision|explanation|"
     r"reasoning|analysis|thought|text|rewritten|step \d+)\s*:",
     r"\b(?:note|nb|explanation|reasoning|analysis|rationale|justification|remark|disclaimer|tip|"
     r"warning|comment|summary|conclusion|interpretation|observation)\s*:",
@@ -432,6 +479,18 @@ _R5 = Gated(
     r"\b(?:removed|omitted|excluded|dropped|avoiding|left out|without mentioning|rephrased|deleted)\s+"
     r"(?:all\s+|any\s+|the\s+)*(?:camera|cinemat|lighting|mood|reference|detail|mention|term|word|"
     r"phrase|sentence|irrelevant|meta|unnecessary|extra)\w*",
+    r"\b(?:omitted|excluded|left out|condensed|rephrased|paraphrased|removed|shortened|kept|dropped|"
+    r"simplified)\s+for\s+(?:brevity|clarity|simplicity|conciseness|length)\b"
+    r"|\b(?:is|are|was|were)\s+(?:omitted|left out|condensed|rephrased|paraphrased)\b",
+    r"\b(?:reflect|highlight|represent|illustrat)(?:s|es|ing)\b",
+    r"\ba\s+(?:\w+\s+)?(?:sign|mark|hallmark|token|symbol|display|demonstration|show)\s+of\s+(?:years|"
+    rf"(?:\w+\s+){{0,3}}?{_ABSTRACT})\b",
+    r"\b(?:show|prov|display|express|demonstrat|exhibit|radiat|showcas)(?:s|es|ing)\b",
+    r"\bfeels?\s+(?!(?:the|an?|his|her|its|their|for|along|around|with|under)\b)\w+",
+    r"\bmood\b(?!\s+(?:light|ring|board))|\bambian?ce\b|\bvibes?\b"
+    r"|\ban?\s+(?:[\w-]+,?\s+(?:and\s+)?){1,3}?atmosphere\b",
+    r"\b(?:is|are)\s+(?:palpable|undeniable|contagious|infectious|evident|apparent|unmistakable|electric)\b"
+    r"|\b(?:tension|excitement|anticipation|joy|emotion|energy)\s+(?:fills|hangs|builds|rises|lingers)\b",
     r"\bas an ai\b|\blanguage model\b|<think>|</think>|\bstep by step\b|\bword count\b|\bin summary\b"
     r"|\bin conclusion\b|\bto summari[sz]e\b|\bin other words\b|\bthat is to say\b|\bin essence\b",
     r"[,;–—-]\s*(?:\w+ly\s+|perhaps\s+|thereby\s+|thus\s+|further\s+|all\s+|possibly\s+)*"
@@ -446,11 +505,35 @@ _R5 = Gated(
     r"colou?rs?|outfit|gaze|decor|weather|sky|landscape|behaviou?r|appearance|both)\s+"
     r"(?:\w+ly\s+|may\s+|might\s+|could\s+|seems? to\s+|also\s+|further\s+|all\s+)*"
     r"(?:suggests?|indicates?|impl(?:y|ies)|hints? at|signif(?:y|ies)|symboli[sz]es?|conveys?|evokes?|"
-    r"emphasi[sz]es?|underscores?|denotes?|reinforces?|exudes?|embod(?:y|ies)|means that|"
+    r"emphasi[sz]es?|underscores?|underlines?|denotes?|reinforces?|exudes?|embod(?:y|ies)|means that|"
+    r"highlights?|proves?|illustrates?|demonstrates?|reflects?|(?:shows?|tells?|reveals?)\s+(?:how|that|of)|"
     r"speaks? to|is (?:likely|probably|presumably|meant|intended|designed) )\b",
+    r"\b(?:prov|underlin|underscor|highlight|emphasi[sz]|illustrat|demonstrat|confirm|stress|remind)\w*\s+"
+    r"(?:how|why|that|what|us)\b|\b(?:tell|inform|assur|remind)\w*\s+(?:us|you|one|the viewer|viewers)\s+"
+    r"(?:that|how|why)\b|\bwhich\s+(?:shows?|tells?|proves?|makes?|gives?|adds?|creates?|lends?|"
+    r"brings?)\s+(?!(?:the|a)\s+(?:time|map|picture|photo|score|number))",
+    r"\blend(?:s|ing)?\s+(?:\w+\s+){1,4}?(?:an?|itself)\b|\bmak(?:es?|ing)\s+(?:one|you|us|viewers)\s+\w+",
+    r"[,;–—-]\s*(?:an?|the)\s+(?:[\w-]+\s+){0,2}?(?:reminder|testament|tribute|proof|ode|metaphor|"
+    r"expression|example|embodiment|reflection|moment|celebration|symbol|picture)\s+(?:of|that|to)\s+"
+    r"(?!(?:the|a|an)\s+(?:sky|sun|tree|building|cloud|lake|water))",
+    r"\b(?:based on|according to)\s+the\s+(?:original|given|provided|description|caption|text|prompt|video)"
+    r"|\bthe user\b|^\W*(?:option|alternative|version|draft|final|attempt)\b\s*\w*\s*:"
+    r"|\b(?:is|are)\s+not\s+(?:mentioned|specified|stated|described)\b|\breminiscent of\b"
+    r"|\b(?:hoping|wishing|longing)\s+(?:to|for|that)\b|\bin order to\b|\bfuture generations\b"
+    r"|\bwith the (?:precision|grace|skill|ease|confidence|care|patience|poise|focus) of\b"
+    r"|\bremind\w*\s+(?:one|us|you)\b|\b(?:who|it|they|he|she|which)\s+(?:might|may)\b",
+    r"\b(?:suggest(?:s|ing)?|impl(?:y|ies|ying)|hint(?:s|ing)?\s+(?:at|that)|evok(?:e|es|ing)|"
+    r"convey(?:s|ing)?|exud(?:e|es|ing)|signif(?:y|ies|ying)|connot(?:es|ing)|emphasi[sz](?:e|es|ing)|"
+    r"underscor(?:e|es|ing)|accentuat(?:e|es|ing)|embod(?:y|ies|ying)|epitomi[sz](?:es|ing)|"
+    r"foreshadow(?:s|ing)?|exemplif(?:ies|ying))\b|\b(?:truly|obviously|undeniably|surely|of course)\b|\b(?:he|she|they|it|that)\s+will\b"
+    r"|\b(?:that|which)\s+shows?\s+(?:he|she|they|it|how|that)\b",
+    r"[,;]\s*(?:\w+ly\s+)?(?:showing|displaying|exhibiting|expressing|proving|testing|celebrating|"
+    r"embodying|honou?ring|symboli[sz]ing|showcasing|demonstrating)\s+(?:\w+\s+){0,3}?(?:\w{3,}(?:ness|ity|"
+    r"hood|dom|cy)|bravery|excellence|friendship|sportsmanship|concern|interest|emotion)\b",
     rf"\b{_INFERS}\s+(?:to\s+)?(?:a|an|the|its|their|his|her|this|some|to the|of)?\s*(?:\w+[- ]){{0,3}}?"
     rf"(?:and\s+\w+\s+)?{_ABSTRACT}\b",
-    r"\b(?:a|the|with a|with an|an)\s+(?:\w+\s+){0,3}?(?:sense|air|feeling|atmosphere|mood|ambian?ce|"
+    r"\ban?\s+(?:\w+\s+)?air\s+of\s+(?!burn|smoke|hot|cool|cold|fresh|fog)\w+",
+    r"\b(?:a|the|with a|with an|an)\s+(?:\w+\s+){0,3}?(?:sense|feeling|atmosphere|mood|ambian?ce|"
     r"aura|vibe)\s+(?:of\s+(?!burn|smoke|hot|cool|cold|fresh|fog)|is|feels|remains|throughout|that|"
     r"prevails|and|conveyed|fills|pervades)\w*",
     r"\b(?:overall|general|whole)[,]?\s+(?:\w+\s+)?(?:mood|atmosphere|scene|tone|impression|effect|"
@@ -471,10 +554,10 @@ _R5 = Gated(
     r"\b(?:therefore|thus|hence|consequently|because of this|this means|which means|meaning that|"
     r"as a result|for this reason|due to the fact|given that|it follows|since this|the reason)\b",
     r"\b(?:because|since)\s+(?:the|he|she|it|they|this|of (?:his|her|their|its))\b",
-    r"\b(?:viewers?|audience|observer|onlooker's eye|viewer's)\b(?=\s+(?:to|is|are|can|may|might|will|"
-    r"attention|into|feel|with|a|could|eye|through|that|gets?|on|see))|\b(?:invit|draw|immers|"
-    r"captivat|engag|remind|guid|transport|allow|lead|giv|encourag|tak)\w*\s+(?:the\s+)?(?:viewer|"
-    r"audience|us\b|observer)\w*",
+    r"\b(?:the|a|our|for|to)\s+viewers?\b(?!\s+(?:can\s+)?(?:sees?|watch|observe|is\s+shown))|\bviewer's\b|\bviewers?\b(?=\s+(?:to|is|are|can|may|might|"
+    r"will|attention|into|feel|could|through|gets?|see))|\b(?:invit|draw|immers|captivat|remind|guid|"
+    r"transport|allow|encourag|giv|lead|tak)\w*\s+(?:the\s+)?(?:viewer|observer|audience\s+(?:to|into|"
+    r"in|of|a)\b)\w*|\b(?:invit|immers|captivat|remind|transport|allow)\w*\s+us\b",
     r"\b(?:metaphor|symbolism|allegory|represents? the (?:idea|concept|struggle|passage|cycle|beauty|"
     r"power|human|spirit|bond)|testament to|reminder of|celebration of (?:life|nature|love|friendship|"
     r"culture|tradition)|symbol of|serves? (?:as|to)\s+(?:a\s+)?(?:\w+\s+)?(?:reminder|metaphor|symbol|"
@@ -483,14 +566,27 @@ _R5 = Gated(
     r"^\W*(?:describe|generate|create|write|rewrite|make sure|ensure|remember|do not|don't|avoid|"
     r"include|consider|note|use|focus on|please|add|provide|summarize|produce|depict|try to|think"
     r"|explain)\b(?=\s)",
-    r"[.!?:]\s+(?:describe|generate|rewrite|make sure|ensure|remember|do not|don't|avoid|include|"
+    r"[.!?:]\s+(?:notice|pay attention|be sure|look at|enjoy|check out|learn more|subscribe|see how)\b",
+    r"\b(?:typically|usually|commonly|traditionally|generally|often|widely|historically|originally)\s+"
+    r"(?:used|seen|found|made|worn|eaten|known|associated|served)\b"
+    r"|\b(?:technique|method|practice|tradition|custom)\s+(?:that|which)\s+(?:is|was|has|dates)\b|\b(?:known for|famous for|associated with|regarded as|essential "
+    r"(?:for|to)|important (?:for|to|because)|is considered)\b",
+    r"[.!?:]\s+(?:describe|generate|keep|rewrite|make sure|ensure|remember|do not|don't|avoid|include|"
     r"consider|note|please|summarize|try to|keep the|use (?:a|the|only|simple|this)|focus on the|"
     r"imagine|write|let's|explain|start with)\b",
     r"\b(?:you|one)\s+(?:should|can|could|may|might|must|need to|would|will)\b",
+    r"\b(?:which|as)\s+is\s+(?:\w+ly\s+)?(?:typical|common|characteristic|standard|usual|customary|"
+    r"traditional|normal)\b|\b(?:typical|characteristic)\s+(?:of|for)\b",
     r"\b(?:reason(?:ing)?|explanation|analysis|interpretation)\s+(?:for|of|is|behind)\b",
     r"\bthe purpose of\b|\bin order to (?:convey|create|emphasi|show|highlight)\w*|\bmeant to "
     r"(?:convey|evoke|symbol|represent|create)\w*|\bsymboli[sz](?:es|ing|e)\b|\bsignif(?:ies|ying)\b",
 )
+_REFLECTS = re.compile(r"(?:reflect|highlight|represent|illustrat)(?:s|es|ing)", re.IGNORECASE)
+"""Analysis when its object is an idea."""
+_SHOWS_WHAT = re.compile(
+    r"(?:show|prov|display|express|demonstrat|exhibit|radiat|showcas)(?:s|es|ing)", re.IGNORECASE
+)
+"""Analysis when its object is a feeling or a trait."""
 _R5_MARKUP = re.compile(
     r"^\s*(?:[-*•+]\s+\S|\d+[.)]\s+\S|#{1,6}\s|>\s|```|\|)|\*\*|```|__\w|\[/?\w+\](?!\()|^\s*---",
     re.MULTILINE,
@@ -506,7 +602,13 @@ def r5(*, original: str, caption: str) -> tuple[Finding, ...]:
         for match in pattern.finditer(caption):
             if _inside(match.span(), quoted) or _inside(match.span(), taken):
                 continue
-            if _literal_r5(match.group(), caption):
+            if _literal_r5(match, caption):
+                continue
+            if _REFLECTS.fullmatch(match.group()) and not _is_idea(
+                _object_after(match.end(), caption)
+            ):
+                continue
+            if _SHOWS_WHAT.fullmatch(match.group()) and not _is_temper(match.end(), caption):
                 continue
             taken.append(match.span())
             message = f"{match.group().strip()!r} {what}; keep only what is seen"
@@ -515,15 +617,64 @@ def r5(*, original: str, caption: str) -> tuple[Finding, ...]:
 
 
 _LITERAL = re.compile(
-    r"\b(?:makes? (?:a|the) (?:character|story)|drawing (?:a|the) (?:character|power)|"
+    r"\b(?:shows? (?:a|an|the|his|her|their) (?:\w+ )?(?:skills?|talent|value|quality|character)\b(?= (?:card|show))|"
+    r"(?:tells?|reads?|telling|reading) (?:(?:us|him|her|them|me) )?(?:an?|the|his|her) (?:\w+ )?story|"
+    r"gives? (?:a|the) (?:history|culture|quality) (?:lesson|class)|makes? (?:a|the) (?:character|story)|drawing (?:a|the) (?:character|power)|"
     r"draws? (?:a|the) (?:viewer|character)|reading (?:a|the) story|power (?:drill|line|tool)|"
     r"gives? (?:a|the) story|adds? (?:a|the) (?:character|story))",
     re.IGNORECASE,
 )
 
 
-def _literal_r5(text: str, caption: str) -> bool:
-    return bool(_LITERAL.search(text))
+_POINTS = re.compile(r"\b(?:indicat|signal|represent|denot|symboli[sz])\w*$", re.IGNORECASE)
+_CLAUSE = re.compile(r"\s+(?:that|how|why|what|he|she|it|they|there)\b|[,;]?\s*$", re.IGNORECASE)
+
+
+def _literal_r5(match: re.Match[str], caption: str) -> bool:
+    """`adds a character card`; arrows that indicate sunlight: what is indicated can be seen."""
+    if _LITERAL.search(match.group()):
+        return True
+    if not _POINTS.search(match.group()) or _CLAUSE.match(caption, match.end()):
+        return False
+    told = _object_after(match.end(), caption)
+    return any(lexicon.is_first(told, kind) for kind in ("object", "matter", "phenomenon"))
+
+
+def _object_after(place: int, caption: str) -> str:
+    """Lemma of the head of the noun phrase that follows a place in the caption, or nothing."""
+    head = ""
+    for token in tokenize(caption[place : place + 80]):
+        if token.pos == "NOUN":
+            head = token.lemma
+        elif head or not (token.pos in ("DET", "ADJ", "ADV") or token.lower.endswith("ing")):
+            break
+    return head
+
+
+def _is_temper(place: int, caption: str) -> bool:
+    """Whether what is shown up to the next mark is a feeling or a trait: training and loyalty."""
+    clause = _CLAUSE_MARK.split(caption[place : place + 60], maxsplit=1)[0]
+    tokens = tokenize(clause)
+    return any(
+        token.pos == "NOUN"
+        and (following is None or following.pos != "NOUN")
+        and any(lexicon.is_first(token.lemma, kind) for kind in ("feeling", "trait", "quality"))
+        for token, following in zip_longest(tokens, tokens[1:])
+    )
+
+
+_CLAUSE_MARK = re.compile(r"[.,;]|\s(?:as|while|with|in|on|at|to|near|from|how|where)\s")
+
+
+def _is_idea(lemma: str) -> bool:
+    """Whether a noun is something that cannot be seen: a concern, but no colour or sign."""
+    return lexicon.known(lemma) and not any(lexicon.is_first(lemma, kind) for kind in _SEEN.split())
+
+
+_SEEN = (
+    "object matter phenomenon event person animal color shape group measure communication "
+    "location pattern position light time"
+)
 
 
 # ---- R6: no first person ----
@@ -534,6 +685,7 @@ _FIRST = re.compile(
     r"|(?<![\w.])i(?=\s+(?:am|was|see|saw|can|have|think|will|would|love|like|watch|feel|do|did|want|"
     r"notice|believe|could|walk|hear|know|look|find|just|also|really|filmed|took)\b)"
 )
+_FIRST_WORDS = frozenset("i me my myself we us our ours ourselves let mine".split())
 _NUMERAL_BEFORE = re.compile(
     r"(?:\b(?:War|Part|Type|Class|Phase|Chapter|Volume|Act|Stage|Level|Mark|Section|Elizabeth|"
     r"Charles|Henry|James|George|Napoleon|Wilhelm|William|Francis|Nicholas|Leopold|Catherine|Peter|"
@@ -548,6 +700,8 @@ _TITLE_MY = re.compile(r"\s+(?:Little Pony|Fair Lady|Neighbor Totoro|Chemical)\b
 
 def r6(*, original: str, caption: str) -> tuple[Finding, ...]:
     """No I, we, my, our or us, except in quoted speech, titles and numerals."""
+    if caption.isascii() and _FIRST_WORDS.isdisjoint(words_in(caption)):
+        return ()
     quoted = _quotes(caption)
     found = []
     for match in _FIRST.finditer(caption):
@@ -587,8 +741,13 @@ _QUOTE = re.compile(
 )
 
 
+_QUOTES = frozenset("\"“«'‘")
+
+
 def _quotes(caption: str) -> list[tuple[int, int]]:
     """Spans of quoted speech. A caption that is quoted as a whole is not speech."""
+    if _QUOTES.isdisjoint(caption):
+        return []
     stripped = caption.strip()
     spans = [match.span() for match in _QUOTE.finditer(caption)]
     return [span for span in spans if span[1] - span[0] < len(stripped) - 2]
@@ -601,32 +760,10 @@ BAND = (5, 120)
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "in",
-        "on",
-        "at",
-        "of",
-        "and",
-        "with",
-        "is",
-        "are",
-        "to",
-        "his",
-        "her",
-        "its",
-        "as",
-        "by",
-        "from",
-        "over",
-        "under",
-        "while",
-        "for",
-        "it",
-        "that",
-    ]
+    (
+        "a an the in on at of and with is are to his her its as by from over under while for it "
+        "that"
+    ).split()
 )
 
 

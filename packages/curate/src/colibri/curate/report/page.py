@@ -56,6 +56,9 @@ class _Seen:
     terms_before: Counter[str] = field(default_factory=Counter)
     terms_after: Counter[str] = field(default_factory=Counter)
     findings: dict[str, Counter[str]] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
+    verdicts: dict[str, Counter[str]] = field(default_factory=dict)
+    tries: Counter[int] = field(default_factory=Counter)
     example_of: dict[str, Markup] = field(default_factory=dict)
     examples: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
 
@@ -78,6 +81,7 @@ def write_report(out: Path) -> Path:
         flow=_funnel(manifest["counts"]),
         reasons=_reasons(manifest["counts"]),
         lengths=_histogram(seen.lengths_before, seen.lengths_after),
+        judging=_judging(seen, manifest),
         terms=(_bars(seen.terms_before), _bars(seen.terms_after)),
         rules=_rule_table(seen),
         groups=[
@@ -116,14 +120,17 @@ def _look(out: Path, manifest: dict[str, Any]) -> _Seen:
         seen.terms_before.update(set(nouns(row["caption_original"][:SHOWN_CHARACTERS])))
         seen.terms_after.update(set(nouns(row["caption"])))
         _note_findings(seen, row, "kept")
+        _note_judge(seen, row)
         open_question = any(finding["ambiguous"] for finding in row["findings"] or ())
         _offer(seen, "borderline", f"{0 if open_question else 1}{row['score']:.6f}{row['id']}", row)
         _offer(seen, "kept", hash_text("kept", row["id"]), row)
     for row in _rows(out, "rejected"):
         _note_findings(seen, row, "rejected")
+        _note_judge(seen, row)
         _offer(seen, "rejected", hash_text("rejected", row["id"]), row)
     for row in _rows(out, "quarantine"):
         _note_findings(seen, row, "quarantined")
+        seen.tries[len(json.loads(row["attempts"] or "[]"))] += 1
         _offer(seen, "quarantine", hash_text(row["reason"], row["id"]), row)
     return seen
 
@@ -142,6 +149,15 @@ def _note_findings(seen: _Seen, row: dict[str, Any], where: str) -> None:
             seen.example_of[rule] = _marked(row["caption"], finding["start"], finding["end"])
         elif rule not in seen.example_of:
             seen.example_of[rule] = Markup("lost: <mark>{}</mark>").format(shown(finding["text"]))
+
+
+def _note_judge(seen: _Seen, row: dict[str, Any]) -> None:
+    facts = json.loads(row["provenance"] or "{}")
+    seen.tries[len(facts.get("attempts", ()))] += 1
+    if row["score"] is not None:
+        seen.scores.append(row["score"])
+    for entry in (row["judge"] or {}).get("rules") or ():
+        seen.verdicts.setdefault(entry["rule"], Counter())[entry["verdict"]] += 1
 
 
 def _offer(seen: _Seen, kind: str, rank: str, row: dict[str, Any]) -> None:
@@ -195,6 +211,32 @@ def _histogram(before: list[int], after: list[int], bins: int = 20) -> dict[str,
     ticks = [(30 * index, index * width) for index in range(0, bins + 1, 4)]
     means = [round(sum(values) / len(values), 1) if values else 0 for values in (before, after)]
     return {"before": series[0], "after": series[1], "ticks": ticks, "means": means}
+
+
+def _judging(seen: _Seen, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Scores against the threshold, verdicts by rule, tries, and the judge's checks."""
+    threshold = manifest["config"]["min_score"]
+    bins = Counter(min(int(score * 20), 19) for score in seen.scores)
+    highest = max(bins.values(), default=1)
+    return {
+        "threshold": threshold,
+        "threshold_x": 600 * threshold,
+        "bars": [
+            (30 * index + 2, round(150 - 140 * bins[index] / highest, 1),
+             round(140 * bins[index] / highest, 1), bins[index], index / 20)
+            for index in range(20)
+        ],
+        "passed": sum(score >= threshold for score in seen.scores),
+        "scored": len(seen.scores),
+        "verdicts": [(rule, seen.verdicts[rule]) for rule in sorted(seen.verdicts)],
+        "tries": sorted((tries, count) for tries, count in seen.tries.items() if tries),
+        "checks": manifest["judge_checks"],
+        "engines": [
+            (role, manifest[role]["name"], manifest[role]["reproducibility"])
+            for role in ("describer", "captioner", "judge")
+            if role in manifest
+        ],
+    }  # fmt: skip
 
 
 def _bars(terms: Counter[str]) -> list[tuple[str, int, float]]:

@@ -57,6 +57,8 @@ class SourceLayout:
     root: Path
     tables: tuple[Path, ...]
     """Files whose rows become clips."""
+    guides: tuple[Path, ...] = ()
+    """Files that only decide where a clip is looked for; hashed into the manifest like tables."""
     archives: tuple[Path, ...] = ()
     """Whole zips, and the first part of each split one."""
     loose: tuple[Path, ...] = ()

@@ -71,6 +71,7 @@ class OpenVid:
             data_root=data_root,
             root=root,
             tables=tables,
+            guides=tuple(path for path in (_map_path(root),) if path.exists()),
             archives=archives,
             loose=loose,
             caption_column=column,
@@ -125,12 +126,16 @@ class OpenVid:
         return tuple(present[key] for key in wanted), f"rows from {names}{note}"
 
 
+def _map_path(root: Path) -> Path:
+    return root / "OpenVidHD" / "OpenVidHD.json"
+
+
 def read_map(root: Path) -> dict[str, int] | None:
     """File name -> number of its part, by OpenVidHD.json; None where there is no map.
 
     UserError when the map is not a list of {part: [file names]}.
     """
-    path = root / "OpenVidHD" / "OpenVidHD.json"
+    path = _map_path(root)
     if not path.exists():
         return None
     parts: dict[str, int] = {}

@@ -1,0 +1,77 @@
+"""The tiny teacher's table: semantics and quality of fresh samples of held-out prompts.
+
+    python benchmarks/testbed_scores.py [--model FOLDER] [--videos 64] [--out FILE.json]
+
+Samples with 50 Euler steps and CFG 4, with 3 steps and no CFG, and from a first frame; rendered
+clips of the same scenes give the ceiling.
+"""
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from colibri.testbed.score import score
+from colibri.testbed.small import small_clip
+from colibri.testbed.train.card import score_table
+from colibri.testbed.train.family import (
+    FamilyScores,
+    family_hash,
+    held_out_scenes,
+    load_family,
+    score_image,
+    score_text,
+)
+
+
+def main() -> None:
+    """Print the table, and write it with versions if asked."""
+    shipped = Path(str(files("colibri.testbed") / "data" / "tiny-ti2v"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, default=shipped)
+    parser.add_argument("--videos", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    scenes = held_out_scenes(options.videos, seed=options.seed)
+    pipeline = load_family(options.model)
+    rendered = tuple(score(small_clip(scene), scene) for scene in scenes)
+    tables = {"rendered": FamilyScores(scores=rendered, first_frame_db=None)}
+    seconds = {}
+    for name, sampled in (
+        ("text, 50 steps, CFG 4", lambda: score_text(pipeline, scenes, seed=options.seed)),
+        (
+            "text, 3 steps, no CFG",
+            lambda: score_text(pipeline, scenes, steps=3, guidance=1.0, seed=options.seed),
+        ),
+        (
+            "image, 50 steps, CFG 4",
+            lambda: score_image(pipeline, scenes[: options.videos // 2], seed=options.seed),
+        ),
+    ):
+        began = time.perf_counter()
+        tables[name] = sampled()
+        seconds[name] = time.perf_counter() - began
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
+    print(score_table(tables))
+    if options.out:
+        record = {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+            "weights": family_hash(options.model),
+            "videos": options.videos,
+            "seconds": seconds,
+            "scores": {name: [asdict(one) for one in t.scores] for name, t in tables.items()},
+            "first_frame_db": {name: t.first_frame_db for name, t in tables.items()},
+        }
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Language models at work on rows: engines, the request cache, conversations, phases."""

@@ -1,0 +1,269 @@
+"""What `distill` can be told. Every default stands here and nowhere else. Imports no torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from colibri.core.config import Names, Size
+from colibri.core.errors import UserError
+from colibri.core.schedule import FlowSchedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidanceConfig:
+    """Classifier-free guidance of the two scores."""
+
+    form: Literal["standard", "extra"] = "standard"
+    """standard: u + w (c - u), 1 is without guidance; extra: c + w (c - u), 0 is without. Public
+    code uses both: extra 6 (HummingbirdXT) is standard 7."""
+    real: float = 5.0
+    """Weight w of the teacher's score."""
+    fake: float = 1.0
+    """Weight w of the critic's score; public code leaves it at the conditional branch alone."""
+
+    def standard(self, weight: float) -> float:
+        """`weight` in the standard form: extra w is standard w + 1."""
+        return weight + 1 if self.form == "extra" else weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """The steps that the student is trained for, and is saved with."""
+
+    steps: tuple[float, ...] = (1000.0, 750.0, 500.0)
+    """Timesteps before the shift, falling, in (0, 1000]."""
+    shift: float = 5.0
+    """Shift of `steps`."""
+
+    def build(self) -> FlowSchedule:
+        """The sigmas; UserError for a list that does not fall."""
+        return FlowSchedule.listed(self.steps, shift=self.shift)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseConfig:
+    """Noise levels at which the scores are compared and the critic is trained."""
+
+    shift: float = 5.0
+    """Shift of a uniform draw."""
+    low: float = 0.02
+    """Least sigma."""
+    high: float = 0.98
+    """Greatest sigma."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DmdConfig:
+    """The student's distribution matching gradient."""
+
+    weight: float = 1.0
+    """Factor of the term."""
+    floor: float = 1e-5
+    """Least value of the normaliser, in latent units (rCM clips there too)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiseConfig:
+    """The critic's denoising loss on the student's samples."""
+
+    weight: float = 1.0
+    """Factor of the term."""
+    target: Literal["velocity", "x0"] = "velocity"
+    """What the error is measured in; x0 is velocity weighted by sigma squared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentConfig:
+    """How the student is trained."""
+
+    lr: float = 2e-6
+    """Learning rate after the warm-up."""
+    clip: float = 10.0
+    """Greatest norm of the gradient."""
+    rank: int = 128
+    """Rank of its adapter, with `mode = "lora"`."""
+    every: int = 5
+    """The student is updated at every so many updates of the critic."""
+    ema: float = 0.99
+    """Decay of the average of its weights."""
+    ema_start: int = 0
+    """Updates of the student before the average starts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CriticConfig:
+    """How the critic is trained."""
+
+    lr: float = 4e-7
+    """Learning rate after the warm-up."""
+    clip: float = 10.0
+    """Greatest norm of the gradient."""
+    rank: int = 128
+    """Rank of its adapter, with `mode = "lora"`."""
+    ida: float = 1.0
+    """After an update of the student, critic = ida * critic + (1 - ida) * student (SenseFlow's
+    implicit distribution alignment); 1 turns it off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamConfig:
+    """AdamW of both networks."""
+
+    beta1: float = 0.0
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    warmup: int = 0
+    """Updates over which the learning rate rises from 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchConfig:
+    """When a run is stopped."""
+
+    bad_steps: int = 3
+    """Steps in a row without a finite gradient; each is skipped."""
+    saturation: float = 6.0
+    """Latents of the samples beyond 4 standard deviations, in percent, at which a warning is
+    printed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Teacher and encoded prompts in, few-step student out."""
+
+    teacher: str = "tiny-ti2v"
+    """Model folder, hub id or family of the teacher. tiny-ti2v: the embedded one."""
+    encoded: Path | None = None
+    """Folder that `distill encode` wrote. Without it: prompts of the small embedded world."""
+    out: Path = Path("out/distill")
+    """Folder for checkpoints, logs, samples and the student. The same folder resumes a run."""
+    mode: Literal["full", "lora"] = "full"
+    """full: three networks. lora: one frozen base; student and critic are adapters on it and the
+    teacher is the base alone."""
+    terms: Names = ("dmd", "denoise")
+    """Losses that are summed: names, or module:attribute of your own."""
+    size: Size = (64, 64)
+    """WIDTHxHEIGHT of the clips."""
+    frames: int = 17
+    """Frames of the clips."""
+    steps: int = 1000
+    """Updates of the critic; the student has one at every `student.every`."""
+    batch: int = 4
+    """Samples in a forward pass of one process."""
+    accumulate: int = 1
+    """Forward passes in one update, for both networks."""
+    p_i2v: float = 0.5
+    """Share of samples, in [0, 1], that are given their first frame; others are text to video."""
+    seed: int = 0
+    """Decides every draw of the run."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """What the networks compute in; trained weights are float32 (float64 for fp64)."""
+    device: str = "auto"
+    """auto: an accelerator where there is one."""
+    shard: bool = False
+    """Split weights, gradients and optimiser states over the processes (FSDP2)."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass, block by block."""
+    compile: bool = False
+    """torch.compile each block."""
+    batched_cfg: bool = True
+    """Ask for both branches of guidance in one pass of twice the batch."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept."""
+    validate_every: int = 0
+    """Steps between validation samples; 0: none."""
+    validate_rows: int = 4
+    """Prompts in a validation."""
+    log_every: int = 1
+    """Steps between lines in log.jsonl."""
+    plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print memory and time, and stop."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    adam: AdamConfig = field(default_factory=AdamConfig)
+    dmd: DmdConfig = field(default_factory=DmdConfig)
+    denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+
+    def check(self) -> None:
+        """UserError in one sentence for a value that cannot be meant."""
+        self.schedule.build()
+        counts = {
+            "steps": self.steps,
+            "batch": self.batch,
+            "accumulate": self.accumulate,
+            "student.every": self.student.every,
+            "save-every": self.save_every,
+            "keep": self.keep,
+            "log-every": self.log_every,
+            "watch.bad-steps": self.watch.bad_steps,
+        }
+        if self.mode == "lora":
+            counts |= {"student.rank": self.student.rank, "critic.rank": self.critic.rank}
+        for name, count in counts.items():
+            if count < 1:
+                raise UserError(f"--{name} has to be at least 1, found {count}")
+        if not 0 <= self.p_i2v <= 1:
+            raise UserError(f"--p-i2v is a share in [0, 1], found {self.p_i2v}")
+        if not 0 < self.noise.low < self.noise.high <= 1:
+            raise UserError(
+                f"noise.low {self.noise.low} and noise.high {self.noise.high} have to rise within "
+                "(0, 1]"
+            )
+        if not self.noise.shift > 0:
+            raise UserError(f"noise.shift {self.noise.shift} is not positive")
+        for name, share in (
+            ("student.ema", self.student.ema),
+            ("adam.beta1", self.adam.beta1),
+            ("adam.beta2", self.adam.beta2),
+        ):
+            if not 0 <= share < 1:
+                raise UserError(f"{name} has to be in [0, 1), found {share}")
+        if not 0 <= self.critic.ida <= 1:
+            raise UserError(f"critic.ida has to be in [0, 1], found {self.critic.ida}")
+        if self.critic.ida < 1 and self.mode == "lora" and self.student.rank != self.critic.rank:
+            raise UserError("critic.ida needs adapters of one rank for student and critic")
+        if self.shard and self.mode == "lora":
+            raise UserError("--shard works with --mode full only, so far")
+        if not self.terms:
+            raise UserError("--terms names no loss", hint="the default is dmd,denoise")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeConfig:
+    """Curated shards in; text embeddings and first-frame latents out."""
+
+    shards: Path
+    """Folder that `curate run` wrote, or one with parquet files of its columns."""
+    out: Path = Path("out/encoded")
+    """Folder for the encodings. The same folder resumes."""
+    model: str = "tiny-ti2v"
+    """Model folder, hub id or family whose text encoder and VAE are used."""
+    size: Size = (64, 64)
+    """WIDTHxHEIGHT that first frames are brought to, cut around the middle."""
+    split: Literal["train", "held-out", "all"] = "train"
+    """Which rows."""
+    text_tokens: int | None = None
+    """Tokens that prompts are cut to. Without it: the model's own number."""
+    shard_rows: int = 512
+    """Rows in one encoded shard."""
+    batch: int = 8
+    """Rows encoded at once."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the text encoder computes in, and what embeddings are stored in."""
+    device: str = "auto"
+    """auto: an accelerator where there is one."""
+
+    def check(self) -> None:
+        """UserError in one sentence for a value that cannot be meant."""
+        for name, count in (("shard-rows", self.shard_rows), ("batch", self.batch)):
+            if count < 1:
+                raise UserError(f"--{name} has to be at least 1, found {count}")

@@ -1,0 +1,112 @@
+"""Training batches from an encoded folder, in an order that depends on nothing but the seed.
+
+Position p of a stream is the same row in any run, however positions are split over processes and
+micro-batches: where a run stands in its data is a number.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colibri.core.errors import UserError
+from colibri.core.geometry import Codec, LatentShape
+from colibri.distill.encodings import NULL, EncodedManifest, read_manifest
+from colibri.distill.objectives.base import Batch
+
+
+class Encoded:
+    """An encoded folder, opened; rows are read when they are asked for."""
+
+    def __init__(self, folder: Path, *, codec: Codec, shape: LatentShape, text_width: int) -> None:
+        self.folder, self.manifest = folder, read_manifest(folder)
+        self._shape = shape
+        _check(self.manifest, folder, codec=codec, shape=shape, text_width=text_width)
+        self.rows = tuple(row for shard in self.manifest.shards for row in shard.rows)
+        self.with_frame = frozenset(r for shard in self.manifest.shards for r in shard.with_frame)
+        self._shard_of = {row: s.name for s in self.manifest.shards for row in s.rows}
+        self._open: dict[tuple[str, str], Any] = {}
+        self._null = self._pad(self._handle("text", f"{NULL}.safetensors").get_tensor(NULL))
+
+    def batch(
+        self, rows: tuple[str, ...], *, given: tuple[bool, ...], device: torch.device | str
+    ) -> Batch:
+        """Prompts of `rows`; those `given` get their first frame, where they have one."""
+        text = torch.stack([self._pad(self._tensor("text", row)) for row in rows])
+        gets = tuple(ask and row in self.with_frame for ask, row in zip(given, rows, strict=True))
+        blank = torch.zeros(self._shape.channels, 1, self._shape.height, self._shape.width)
+        first = [
+            self._tensor("first", row).float() if get else blank
+            for row, get in zip(rows, gets, strict=True)
+        ]
+        return Batch(
+            ids=rows,
+            text_BLD=text.to(device),
+            null_BLD=self._null[None].to(device).expand(len(rows), -1, -1),
+            first_BCTHW=torch.stack(first).to(device),
+            given_B=torch.tensor(gets),
+            shape=self._shape,
+        )
+
+    def _tensor(self, kind: str, row: str) -> Tensor:
+        tensor: Tensor = self._handle(kind, self._shard_of[row]).get_tensor(row)
+        return tensor
+
+    def _handle(self, kind: str, name: str) -> Any:
+        from safetensors import safe_open
+
+        if (kind, name) not in self._open:
+            if len(self._open) >= 256:  # files open at once
+                self._open.pop(next(iter(self._open)))
+            self._open[kind, name] = safe_open(self.folder / kind / name, framework="pt")
+        return self._open[kind, name]
+
+    def _pad(self, words_LD: Tensor) -> Tensor:
+        missing = self.manifest.text_tokens - words_LD.shape[0]
+        return torch.nn.functional.pad(words_LD, (0, 0, 0, missing))
+
+
+class Order:
+    """An endless stream of rows: a fresh permutation each epoch."""
+
+    def __init__(self, rows: tuple[str, ...], *, seed: int, stream: int) -> None:
+        self._rows, self._seed, self._stream = rows, seed, stream
+        self._epoch = -1
+        self._permutation: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def at(self, position: int) -> str:
+        """The row at a position, from 0."""
+        epoch, index = divmod(position, len(self._rows))
+        if epoch != self._epoch:
+            rng = np.random.Generator(np.random.PCG64([self._seed, self._stream, epoch]))
+            self._epoch, self._permutation = epoch, rng.permutation(len(self._rows))
+        return self._rows[int(self._permutation[index])]
+
+
+def positions(
+    update: int, *, micro: int, rank: int, world: int, batch: int, accumulate: int
+) -> range:
+    """Positions of one micro-batch of one process; an update's positions are the same set for any
+    split of `batch * accumulate * world` samples."""
+    first = (update * accumulate + micro) * world * batch + rank * batch
+    return range(first, first + batch)
+
+
+def _check(
+    manifest: EncodedManifest, folder: Path, *, codec: Codec, shape: LatentShape, text_width: int
+) -> None:
+    if manifest.text_width != text_width:
+        raise UserError(
+            f"{folder} has embeddings of width {manifest.text_width}, the teacher takes "
+            f"{text_width}",
+            hint="encode with this teacher's text encoder",
+        )
+    height, width = manifest.size
+    if (height, width) != (shape.height * codec.space, shape.width * codec.space):
+        raise UserError(
+            f"{folder} was encoded for {width}x{height}, this run is for "
+            f"{shape.width * codec.space}x{shape.height * codec.space}"
+        )

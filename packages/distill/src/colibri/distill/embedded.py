@@ -1,0 +1,45 @@
+"""Prompts and first frames of the small world, as curated shards: what a bare command trains on."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from colibri.core.clip import clip_id
+from colibri.core.shards import SHARD_SCHEMA, write_shard
+from colibri.testbed import captions
+from colibri.testbed.small import FPS, FRAMES, SIDE, small_clip, small_scene
+
+STYLES = (captions.terse, captions.terse, captions.plain, captions.short)
+
+
+def write_embedded(folder: Path, *, rows: int, seed: int = 0) -> Path:
+    """Write `rows` captioned scenes of the training part; the same rows for the same seed."""
+
+    def made(index: int) -> dict[str, object]:
+        rng = np.random.default_rng([seed, 17, index])
+        scene = small_scene(rng, part="train")
+        picture = io.BytesIO()
+        Image.fromarray(small_clip(scene, frames=1)[0]).save(picture, format="PNG")
+        text = STYLES[int(rng.integers(len(STYLES)))](scene, rng)
+        name = f"{seed}/{index:06d}.mp4"
+        return {field.name: None for field in SHARD_SCHEMA} | {
+            "id": clip_id("small-world", name),
+            "source": "small-world",
+            "video": name,
+            "image": {"bytes": picture.getvalue(), "path": None},
+            "width": SIDE,
+            "height": SIDE,
+            "fps": FPS,
+            "num_frames": FRAMES,
+            "caption_original": text,
+            "caption": text,
+            "captioner": "none",
+            "licence": "Apache-2.0",
+            "split": "train",
+        }
+
+    ordered = sorted((made(index) for index in range(rows)), key=lambda row: str(row["id"]))
+    write_shard(folder / "data" / "00000.parquet", ordered, SHARD_SCHEMA)
+    return folder

@@ -1,0 +1,87 @@
+"""The run's log: one JSON line a step, and the watch over what cannot be mended later."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from colibri.core.errors import UserError
+from colibri.core.shards import write_text_whole
+
+
+class Journal:
+    """`log.jsonl` of one run; a resumed run continues as if it had never been further."""
+
+    def __init__(self, path: Path, *, start: int) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(path) if line["step"] < start]
+        write_text_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, step: int, figures: Mapping[str, list[float]], **more: Any) -> dict[str, Any]:
+        """Append the mean of each figure; the line that was written."""
+        line = {"step": step} | {
+            name: statistics.fmean(values) for name, values in sorted(figures.items()) if values
+        }
+        line |= more
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line)) + "\n")
+        return line
+
+
+class Watch:
+    """Stops a run whose gradients stay without a finite value; says once when samples saturate."""
+
+    def __init__(self, most: int, *, saturation_percent: float) -> None:
+        self._most, self._saturation = most, saturation_percent
+        self._said = False
+        self.bad = 0
+        """Updates in a row that were left out."""
+
+    def accept(self, step: int, net: str, norm: float) -> bool:
+        """Whether the update may be made. UserError after too many that may not."""
+        if math.isfinite(norm):
+            self.bad = 0
+            return True
+        self.bad += 1
+        if self.bad >= self._most:
+            raise UserError(
+                f"step {step}: the {net}'s gradient is not finite, {self.bad} times in a row",
+                hint="lower the learning rates or guidance.real, and resume from the checkpoint",
+            )
+        return False
+
+    def warning(self, line: Mapping[str, Any]) -> str | None:
+        """What a person should hear of a line of the log, once a run."""
+        percent = line.get("sample/saturated_percent", 0.0)
+        if self._said or not percent > self._saturation:
+            return None
+        self._said = True
+        return (
+            f"warning: step {line['step']}: {percent:.1f} % of the student's latents lie beyond 4 "
+            "deviations, a sign of over-exposed samples; look at guidance.real and the samples"
+        )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:  # cut by a kill
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
+
+
+def _finite(line: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: such a figure is written as text."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in line.items()
+    }

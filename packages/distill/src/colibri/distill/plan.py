@@ -1,0 +1,271 @@
+"""What a run needs before it is started: gigabytes by part and seconds a step, on a named device.
+
+Weights and what autograd keeps are counted on the meta device; time is arithmetic over a share of
+the device's peak. Not counted: the allocator's fragments, the driver.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from colibri.core import wan
+from colibri.core.config import to_table
+from colibri.core.errors import UserError
+from colibri.core.geometry import VideoShape
+from colibri.core.wan.family import FAMILIES, ModelFamily
+from colibri.distill.config import TrainConfig
+
+GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """Memory and arithmetic of one accelerator."""
+
+    gigabytes: float
+    tflops: float
+    """Dense bf16 peak, in TFLOP/s."""
+    share: float = 0.4
+    """Share of the peak that training reaches; public trainers: .075 to .32 (FastWan)."""
+
+
+# Dense bf16 peaks and memory, from the makers' data sheets.
+DEVICES = {
+    "h200": Device(gigabytes=141, tflops=989),
+    "h100": Device(gigabytes=80, tflops=989),
+    "a100-80gb": Device(gigabytes=80, tflops=312),
+    "a100-40gb": Device(gigabytes=40, tflops=312),
+    "mi300x": Device(gigabytes=192, tflops=1307, share=0.3),
+    "mi325x": Device(gigabytes=256, tflops=1307, share=0.3),
+    "l40s": Device(gigabytes=48, tflops=362),
+    "rtx4090": Device(gigabytes=24, tflops=165),
+    "rtx5090": Device(gigabytes=32, tflops=210),
+    "cpu": Device(gigabytes=16, tflops=0.05, share=0.2),
+}
+
+HEADROOM = 0.94
+"""Share of a device's memory that a process can count on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Memory of the fullest process and time of a step."""
+
+    model: str
+    device: str
+    processes: int
+    tokens: int
+    parts_gb: dict[str, float]
+    total_gb: float
+    limit_gb: float
+    seconds: float
+    """A step on average, over steps with and without an update of the student."""
+    pflop: float
+    """Arithmetic of a step in one process, on average."""
+    advice: tuple[str, ...]
+    """What would make it fit, where it does not."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run may be started."""
+        return self.total_gb <= self.limit_gb
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [
+            f"{self.model} on {self.processes} x {self.device}: {self.tokens:,} tokens a clip",
+            "",
+        ]
+        lines += [f"  {name:<28}{size:>9.2f} GB" for name, size in self.parts_gb.items()]
+        lines += [
+            f"  {'in all':<28}{self.total_gb:>9.2f} GB of {self.limit_gb:.1f}",
+            "",
+            f"  a step {self.seconds:.3g} s on average ({self.pflop:.3g} PFLOP a process)",
+        ]
+        if not self.fits:
+            lines += ["", "does not fit" + (f": {'; '.join(self.advice)}" if self.advice else "")]
+        return "\n".join(lines)
+
+
+def plan(config: TrainConfig, *, device: str, processes: int = 1) -> Plan:
+    """Predict a run. UserError for an unknown device or a config that is wrong by itself."""
+    config.check()
+    if device not in DEVICES:
+        raise UserError(f"there is no device {device!r}", hint=f"one of {', '.join(DEVICES)}")
+    if processes < 1:
+        raise UserError("--processes has to be at least 1")
+    family = family_of(config.teacher)
+    height, width = config.size
+    video = VideoShape(frames=config.frames, height=height, width=width)
+    tokens = family.tokens(video)
+    parts = _memory(config, family, video, processes)
+    flop = step_flop(config, family, tokens)
+    machine = DEVICES[device]
+    total, limit = sum(parts.values()), machine.gigabytes * HEADROOM
+    return Plan(
+        model=family.name,
+        device=device,
+        processes=processes,
+        tokens=tokens,
+        parts_gb=parts,
+        total_gb=total,
+        limit_gb=limit,
+        seconds=flop / (machine.tflops * 1e12 * machine.share),
+        pflop=flop / 1e15,
+        advice=tuple(_advice(config, processes)) if total > limit else (),
+    )
+
+
+def refuse_what_cannot_fit(config: TrainConfig, *, device: str, processes: int) -> Plan:
+    """The plan; UserError where it does not fit."""
+    found = plan(config, device=device, processes=processes)
+    if not found.fits:
+        raise UserError(
+            f"{found.model} needs {found.total_gb:.0f} GB a process, a {device} has "
+            f"{found.limit_gb:.0f}",
+            hint="; ".join(found.advice) or "use more processes or a larger device",
+        )
+    return found
+
+
+def family_of(teacher: str) -> ModelFamily:
+    """A known family by its name, else that of a folder; reads no weights."""
+    if teacher in FAMILIES:
+        return FAMILIES[teacher]
+    from colibri.distill.teacher import teacher_folder
+
+    return wan.describe(teacher_folder(teacher))[0]
+
+
+def adapter_parameters(family: ModelFamily, rank: int) -> int:
+    """Weights of one adapter: rank x (in + out) for each linear layer of a block that has one."""
+    width, ffn = _width(family), int(family.transformer["ffn_dim"])
+    block = 8 * 2 * width + 2 * (width + ffn)  # four layers in each of two attentions; two in ffn
+    return int(family.transformer["num_layers"]) * rank * block
+
+
+def forward_flop(family: ModelFamily, tokens: int, text_tokens: int) -> float:
+    """Multiplications and additions of one forward pass of one sample."""
+    config = family.transformer
+    width, ffn, layers = _width(family), int(config["ffn_dim"]), int(config["num_layers"])
+    own = 4 * width * width + 2 * width * ffn  # self-attention and feed-forward
+    across = 2 * width * width  # queries and output of cross-attention
+    words = 2 * width * width  # its keys and values
+    linear = 2 * (tokens * (own + across) + text_tokens * words)
+    attention = 4 * tokens * width * (tokens + text_tokens)
+    return layers * float(linear + attention)
+
+
+def step_flop(config: TrainConfig, family: ModelFamily, tokens: int) -> float:
+    """Arithmetic of one step of one process, averaged over exits and the update ratio.
+
+    The trajectory has (K + 1) / 2 passes on average. A backward pass costs two, one where the
+    base is frozen (gradients of inputs alone), and one more where blocks are computed again.
+    """
+    passes = (config.schedule.build().steps + 1) / 2
+    backward = (1.0 if config.mode == "lora" else 2.0) + (1.0 if config.checkpointing else 0.0)
+    guidance = config.guidance
+    scores = sum(1 if guidance.standard(w) == 1 else 2 for w in (guidance.real, guidance.fake))
+    critic = passes + 1 + backward
+    student = passes + scores + backward
+    forward = forward_flop(family, tokens, family.defaults.text_tokens)
+    each = critic + student / config.student.every
+    return config.batch * config.accumulate * each * forward
+
+
+def _memory(
+    config: TrainConfig, family: ModelFamily, video: VideoShape, processes: int
+) -> dict[str, float]:
+    half = config.precision == "bf16"
+    full = 8 if config.precision == "fp64" else 4
+    weights = wan.measure(family, dtype="bfloat16" if half else "float32")["transformer"]
+    frozen = weights.bytes * (full // 4 if not half else 1)
+    split = processes if config.shard else 1
+    parts = {"teacher" if config.mode == "full" else "shared base": frozen / split}
+    for net, rank in (("student", config.student.rank), ("critic", config.critic.rank)):
+        count = adapter_parameters(family, rank) if config.mode == "lora" else weights.parameters
+        parts[f"{net} weights"] = count * full / split
+        parts[f"{net} optimiser"] = 2 * count * full / split
+        if net == "student":
+            parts["student average"] = count * full / split
+    # gradients of one network at a time
+    largest = max(parts["student weights"], parts["critic weights"])
+    parts["gradients"] = largest
+    parts |= _activations(config, family, video)
+    if half and config.mode == "full" and not config.shard:  # autocast keeps what it has cast
+        parts["weights in bf16"] = 2.0 * weights.parameters
+    if config.shard:  # the block that computes and the one that is fetched, whole
+        block = weights.parameters / int(family.transformer["num_layers"])
+        parts["gathered blocks"] = 2 * block * (2 if half else full)
+    return {name: size / GB for name, size in parts.items()}
+
+
+def _activations(config: TrainConfig, family: ModelFamily, video: VideoShape) -> dict[str, float]:
+    import torch
+
+    from colibri.distill.activations import kept_bytes
+
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[config.precision]
+    shape = family.latent_shape(video)
+    kept = kept_bytes(
+        family,
+        shape,
+        batch=config.batch,
+        text_tokens=family.defaults.text_tokens,
+        per_token=config.p_i2v > 0,
+        dtype=dtype,
+    )
+    layers = int(family.transformer["num_layers"])
+    inputs = config.batch * shape.tokens(family.patch) * _width(family) * dtype.itemsize
+    guided = 2 if config.batched_cfg else 1
+    # A pass without gradients has at once about half of what a block keeps for its backward pass.
+    scoring = guided * (kept.block / 2 + kept.rest)
+    backward = kept.block + kept.rest
+    latents = 4 * config.batch * shape.channels * shape.frames * shape.height * shape.width
+    return {
+        "inputs of blocks": float(inputs * layers if config.checkpointing else 0),
+        "activations": float(
+            max(backward, scoring)
+            if config.checkpointing
+            else kept.block * layers + max(kept.rest, scoring)
+        ),
+        "latents": float(12 * latents),
+    }
+
+
+def _advice(config: TrainConfig, processes: int) -> Sequence[str]:
+    ways = []
+    if not config.checkpointing:
+        ways.append("--checkpointing")
+    if config.precision != "bf16":
+        ways.append("--precision bf16")
+    if config.batch > 1:
+        ways.append("--batch 1 with --accumulate")
+    if config.mode == "full":
+        ways.append("--mode lora")
+        if not config.shard and processes > 1:
+            ways.append("--shard")
+    return ways
+
+
+def _width(family: ModelFamily) -> int:
+    config = family.transformer
+    return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+
+
+def table(found: Plan) -> dict[str, object]:
+    """JSON-ready."""
+    return to_table(found) | {"fits": found.fits}
+
+
+def known_device() -> str | None:
+    """The row of `DEVICES` for this machine's accelerator, by its name; `cpu` without one, None
+    for one that is not listed."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    name = torch.cuda.get_device_name().lower().replace(" ", "")
+    gigabytes = torch.cuda.get_device_properties(0).total_memory / GB
+    alike = [known for known in DEVICES if known.split("-")[0] in name]
+    near = [known for known in alike if abs(DEVICES[known].gigabytes / gigabytes - 1) < 0.2]
+    return near[0] if near else None

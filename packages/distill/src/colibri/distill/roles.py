@@ -1,0 +1,234 @@
+"""Teacher, student and critic: three networks, or one frozen base with two adapters on it.
+
+Knows which weights belong to whom and what each computes in. Leaves losses to `objectives` and
+optimisers to `train`.
+"""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from colibri.core.wan.transformer import velocity
+from colibri.distill.objectives.base import Net, Role
+
+Precision = Literal["fp32", "bf16", "fp64"]
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+"""Linear layers of a Wan block that get an adapter."""
+
+
+class Roles:
+    """What the loop asks of the three roles; `Separate` and `Shared` say where weights lie."""
+
+    precision: Precision = "fp32"
+
+    def network(self, role: Role) -> Any:
+        """The transformer that plays `role`."""
+        raise NotImplementedError
+
+    def trained(self, net: Net) -> dict[str, nn.Parameter]:
+        """The weights that `net`'s optimiser moves, by name; alike for student and critic where
+        their forms are."""
+        raise NotImplementedError
+
+    def playing(self, role: Role) -> contextlib.AbstractContextManager[None]:
+        """Inside, the network computes as `role`: for a forward pass, and around a backward pass,
+        where checkpointed blocks are computed again."""
+        return contextlib.nullcontext()
+
+    def velocity(
+        self,
+        role: Role,
+        x_BCTHW: Tensor,
+        sigma: float | Tensor,
+        text_BLD: Tensor,
+        *,
+        timestep: float | None = None,
+        clean_first: bool | Tensor = False,
+    ) -> Tensor:
+        """noise - x0 as `role` predicts it, in the dtype of `x_BCTHW`."""
+        with self.playing(role), computing(self.precision, x_BCTHW.device.type):
+            return velocity(
+                self.network(role),
+                x_BCTHW,
+                sigma,
+                text_BLD,
+                timestep=timestep,
+                clean_first=clean_first,
+            )
+
+
+class Separate(Roles):
+    """Three networks; student and critic are trained whole."""
+
+    def __init__(
+        self, *, student: Any, critic: Any, teacher: Any, precision: Precision = "fp32"
+    ) -> None:
+        self.precision = precision
+        self._trained: dict[Net, dict[str, nn.Parameter]] = {}
+        self._networks = {"student": student, "critic": critic, "teacher": teacher}
+        for role, network in self._networks.items():
+            network.requires_grad_(role != "teacher" or network in (student, critic))
+
+    @classmethod
+    def of(cls, teacher: Any, *, precision: Precision = "fp32") -> "Separate":
+        """Student and critic start as copies of `teacher`.
+
+        In bf16 the teacher is stored so; the trained copies are float32 and computed by autocast.
+        """
+        trained = torch.float64 if precision == "fp64" else torch.float32
+        student, critic = (_cast(copy.deepcopy(teacher), trained) for _ in range(2))
+        return cls(
+            student=student,
+            critic=critic,
+            teacher=_stored(teacher, precision),
+            precision=precision,
+        )
+
+    def network(self, role: Role) -> Any:
+        """The transformer that plays `role`."""
+        return self._networks[role]
+
+    def trained(self, net: Net) -> dict[str, nn.Parameter]:
+        """All weights of the network: those it had when this was first asked, as a sharded network
+        shows others while it computes."""
+        if net not in self._trained:
+            self._trained[net] = dict(self._networks[net].named_parameters())
+        return self._trained[net]
+
+
+class Shared(Roles):
+    """One frozen base: the student and the critic are LoRA adapters on it, the teacher is the base
+    with adapters off. Adapters start as nothing: all three are the teacher then."""
+
+    def __init__(
+        self,
+        base: Any,
+        *,
+        student_rank: int,
+        critic_rank: int,
+        seed: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        self.precision = precision
+        self._base = _stored(base, precision).requires_grad_(False)
+        trained = torch.float64 if precision == "fp64" else torch.float32
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            torch.manual_seed(seed)
+            for net, rank in (("student", student_rank), ("critic", critic_rank)):
+                adapter = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS))
+                inject_adapter_in_model(adapter, self._base, adapter_name=net)
+        self._layers = [m for m in self._base.modules() if isinstance(m, BaseTunerLayer)]
+        self._adapters: dict[str, dict[str, nn.Parameter]] = {
+            net: {
+                name.replace(f".{net}.", "."): weight
+                for name, weight in self._base.named_parameters()
+                if f".lora_A.{net}." in name or f".lora_B.{net}." in name
+            }
+            for net in ("student", "critic")
+        }
+        for weights in self._adapters.values():
+            for weight in weights.values():
+                weight.data = weight.data.to(trained)
+        self._now: Role | None = None
+        self._switch("teacher")
+
+    def network(self, role: Role) -> Any:
+        """The base; its adapters follow `playing`."""
+        return self._base
+
+    def trained(self, net: Net) -> dict[str, nn.Parameter]:
+        """The weights of the adapter."""
+        return self._adapters[net]
+
+    @contextlib.contextmanager
+    def playing(self, role: Role) -> Iterator[None]:
+        """Adapter of `role` on, the other off; the state before comes back."""
+        before = self._now
+        assert before is not None
+        self._switch(role)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, role: Role) -> None:
+        if role == self._now:
+            return
+        for layer in self._layers:
+            if role == "teacher":
+                layer.enable_adapters(False)
+            else:
+                layer.set_adapter(role)
+                layer.enable_adapters(True)
+        self._now = role
+
+
+def computing(precision: Precision, device: str) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to bf16 where asked; entered for each pass, as its cache of cast weights must not
+    outlive an update or pass from no_grad to a pass with gradients."""
+    if precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def bytes_of(roles: Roles) -> int:
+    """Bytes of all weights that are held, each storage once."""
+    seen: dict[int, int] = {}
+    for role in ("student", "critic", "teacher"):
+        network = roles.network(role)
+        for weight in (*network.parameters(), *network.buffers()):
+            storage = weight.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())
+
+
+def merge(into: Any, adapter: dict[str, Tensor], *, rank: int) -> None:
+    """Add an adapter of `Shared.trained` names to a plain transformer's weights, in place.
+
+    weight + B A, as lora_alpha equals the rank; computed in float32 (float64 for such weights).
+    """
+    weights = dict(into.named_parameters())
+    with torch.no_grad():
+        for name, down in adapter.items():
+            if ".lora_A." not in name:
+                continue
+            up = adapter[name.replace(".lora_A.", ".lora_B.")]
+            assert down.shape[0] == rank, name
+            weight = weights[name.replace(".lora_A.", ".")]
+            wide = torch.promote_types(weight.dtype, torch.float32)
+            weight.copy_(
+                weight.to(wide) + up.to(weight.device, wide) @ down.to(weight.device, wide)
+            )
+
+
+def pull(critic: dict[str, nn.Parameter], student: dict[str, nn.Parameter], keep: float) -> None:
+    """critic = keep * critic + (1 - keep) * student, in place: IDA of SenseFlow (arXiv 2506.00523),
+    which LightX2V's recipe for the 5B turns on."""
+    with torch.no_grad():
+        for name, weight in critic.items():
+            weight.lerp_(student[name].to(weight), 1 - keep)
+
+
+def _stored(network: Any, precision: Precision) -> Any:
+    """A frozen network in its storage dtype; diffusers' own float32 modules stay so in bf16."""
+    if precision == "bf16":
+        full = frozenset(getattr(network, "_keep_in_fp32_modules", None) or ())
+        return _cast(network, torch.bfloat16, but=full)
+    return _cast(network, torch.float64 if precision == "fp64" else torch.float32)
+
+
+def _cast(network: Any, dtype: torch.dtype, *, but: frozenset[str] = frozenset()) -> Any:
+    """Weights in `dtype`, in place; those of modules named in `but` in float32. Buffers stay."""
+    for name, weight in network.named_parameters():
+        weight.data = weight.data.to(torch.float32 if but & set(name.split(".")) else dtype)
+    return network

@@ -1,0 +1,127 @@
+"""What `infer` can be told. A model's defaults (steps, size, ...) stand in its folder, not here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from colibri.core.config import Names, Size
+
+DType = Literal["float32", "bfloat16", "float16"]
+DecodeMode = Literal["auto", "whole", "chunks", "tiles", "cpu"]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineConfig:
+    """Where the model is, and what it runs on."""
+
+    model: str | None = None
+    """A diffusers folder, a hub id, or a family's name. Without it: the embedded tiny model."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps, ... Without it: a GPU where there is one."""
+    dtype: DType | None = None
+    """Of the text encoder and the transformer. Without it: bfloat16 on a GPU, float32 on a CPU."""
+    vae_dtype: DType = "float32"
+    """Of the video decoder and encoder."""
+    decode: DecodeMode = "auto"
+    """How latents become frames. auto: whole at first; out of memory it steps down to chunks (the
+    same frames), tiles (nearly the same), and the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderConfig(MachineConfig):
+    """Prompts in, videos out."""
+
+    prompt: str | None = None
+    """What the video shows."""
+    prompts_file: Path | None = None
+    """Many: a text file with a prompt a line (# begins a comment), or .jsonl with objects of
+    prompt and, as wanted, negative_prompt, seed and image."""
+    negative_prompt: str | None = None
+    """What it shall not show; for guidance other than 1. Without it: the model's own."""
+    seed: int = 0
+    """Of the first video; each further one of a prompt has the next seed."""
+    num_videos: int = 1
+    """Videos of each prompt."""
+    steps: int | None = None
+    """Sampling steps. This and the next three without a value: as the model folder says."""
+    sampler: str | None = None
+    """unipc, euler, or lcm (also called consistency) for few-step students."""
+    shift: float | None = None
+    """Shift of the noise schedule."""
+    guidance: float | None = None
+    """Classifier-free guidance; 1 is without and costs half."""
+    size: Size | None = None
+    """Width x height. Without it: the model's own."""
+    frames: int | None = None
+    """Frames of the video. Without it: the model's own."""
+    fps: int | None = None
+    """Frames a second. Without it: the model's own."""
+    recap: str = "auto"
+    """Rewrite the prompt under the caption rules of the training first. auto: by the embedded rule
+    engine for students and the tiny model, where a rule is broken; off; rules; a language model
+    (hub id or folder); or a chat endpoint (http://...)."""
+    recap_model: str = "Qwen/Qwen2.5-3B-Instruct"
+    """The model that a chat endpoint is asked for."""
+    lora: Names = ()
+    """LoRA files, PATH or PATH:SCALE, separated by commas."""
+    attention: str | None = None
+    """Attention backend of diffusers: native, flash, sage, _native_cudnn, aiter_fa2_hub, ...
+    Without it: flash where flash-attn is installed and can be used, else PyTorch's own."""
+    compile: Flag = False
+    """torch.compile, block by block: slower first step, faster others."""
+    out: Path = Path("out/videos")
+    """Folder of the videos, or a file that ends in .mp4 where there is one video."""
+    keep_latents: Flag = False
+    """Keep the latents once the video is written."""
+    plan: Flag = False
+    """Print what would be done and stop."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class T2vConfig(RenderConfig):
+    """Text to video."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class I2vConfig(RenderConfig):
+    """Image and text to video."""
+
+    image: Path | None = None
+    """The first frame; scaled and cropped at its centre where its size is another."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeConfig(MachineConfig):
+    """Finish a render from its latents."""
+
+    out: Path | None = None
+    """The video's file, ending in .mp4. Without it: beside the latents."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayConfig:
+    """Make a video's frames again."""
+
+    model: str | None = None
+    """Where the model is now. Without it: where the recipe says."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id. Without it: as the recipe says."""
+    device: str | None = None
+    """cpu, cuda, ... Without it: a GPU where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchConfig(RenderConfig):
+    """One prompt, rendered again and again."""
+
+    repeats: int = 3
+    """Warm runs after the cold one."""
+    prompt: str | None = "a red circle moves left over a blue background"
+    """What the video shows."""
+    json: Path = Path("out/bench.json")
+    """Where the figures go as JSON."""

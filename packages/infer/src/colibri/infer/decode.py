@@ -1,0 +1,121 @@
+"""From normalised latents to frames, stepping down when memory runs out.
+
+whole: the VAE's own way. chunks: one latent frame at a time, each leaving the device at once; the
+same frames bit for bit. tiles: parts of the picture, blended; nearly the same frames. cpu: chunks
+on the CPU.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colibri.core.errors import UserError
+from colibri.core.wan.family import ModelFamily
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Frames = NDArray[np.uint8]  # (frames, height, width, 3), RGB
+Say = Callable[[str], object]
+
+STEPS_DOWN = ("whole", "chunks", "tiles", "cpu")
+_SAID = {
+    "chunks": "in chunks of one latent frame (the same frames)",
+    "tiles": "in tiles (frames may differ slightly near their seams)",
+    "cpu": "on the CPU (slow)",
+}
+
+
+def decode(
+    vae: Any,
+    latents_BCTHW: "Tensor",
+    family: ModelFamily,
+    *,
+    mode: str = "auto",
+    say: Say,
+    make_room: Callable[[], object] = lambda: None,
+) -> tuple[Frames, str]:
+    """Frames of one clip, and the mode in which they were made.
+
+    `mode` other than auto is used alone. `make_room` is called before the first step down: it may
+    move other weights off the device. UserError when memory runs out in every way.
+    """
+    ways: tuple[str, ...] = STEPS_DOWN if mode == "auto" else (mode,)
+    if mode == "auto" and vae.device.type == "cpu":
+        ways = STEPS_DOWN[:-1]
+    raw = family.stats.unnormalise(latents_BCTHW.float())
+    for index, way in enumerate(ways):
+        if index:
+            make_room()
+            say(f"Memory ran out in decoding; trying again {_SAID[way]}.")
+        try:
+            return _decode(vae, raw, way), way
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        free_memory()  # here, where the failed call's tensors are gone with its traceback
+    tried = "every way of decoding" if mode == "auto" else f"decoding in the mode {mode!r}"
+    raise UserError(f"memory ran out in {tried}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for PyTorch's exhausted GPU or CPU memory."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def free_memory() -> None:
+    """Give freed GPU memory back to the driver."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _decode(vae: Any, raw_BCTHW: "Tensor", way: str) -> Frames:
+    import torch
+
+    from colibri.core.wan.decoder import to_frames
+
+    home = vae.device
+    if way == "cpu":
+        vae.to("cpu")
+    if way == "tiles":
+        vae.enable_tiling()
+    try:
+        with torch.no_grad():
+            if way in ("whole", "tiles"):
+                return to_frames(vae.decode(raw_BCTHW.to(vae.device, vae.dtype)).sample)[0]
+            return np.concatenate([to_frames(part)[0] for part in _chunks(vae, raw_BCTHW)])
+    finally:
+        vae.disable_tiling()
+        vae.clear_cache()
+        vae.to(home)
+
+
+def _chunks(vae: Any, raw_BCTHW: "Tensor") -> Iterator["Tensor"]:
+    """Video (1, 3, frames, H, W) in [-1, 1] of one latent frame after the other.
+
+    The loop of diffusers' AutoencoderKLWan._decode (models/autoencoders/autoencoder_kl_wan.py,
+    0.42), which keeps all frames on the device.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+    vae.clear_cache()
+    for index in range(raw_BCTHW.shape[2]):
+        latent = vae.post_quant_conv(raw_BCTHW[:, :, index : index + 1].to(vae.device, vae.dtype))
+        vae._conv_idx = [0]
+        video = vae.decoder(
+            latent, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=index == 0
+        )
+        if vae.config.patch_size is not None:
+            video = unpatchify(video, patch_size=vae.config.patch_size)
+        yield video.clamp(-1, 1)

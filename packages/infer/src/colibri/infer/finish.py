@@ -1,0 +1,117 @@
+"""From latents on disk to the finished video: decode, write, record. Also `infer decode`."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colibri.core import wan
+from colibri.core.errors import UserError
+from colibri.core.latents import read_latents
+from colibri.core.shards import write_json_whole
+from colibri.core.video import write_video
+from colibri.infer import models
+from colibri.infer.config import DecodeConfig
+from colibri.infer.decode import Frames, Say, decode
+from colibri.infer.image import hash_pixels
+from colibri.infer.models import Machine
+from colibri.infer.outputs import Outputs, check_writable, is_done, writing
+from colibri.infer.recipe import Made, Recipe, from_json, metadata, to_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLIP = "clip"
+"""Name of the one tensor in a render's latent file."""
+
+
+def decode_file(path: Path, config: DecodeConfig, *, say: Say) -> Path:
+    """Make the video of a render's latent file, beside it or where `config.out` says.
+
+    UserError for a file that is damaged, no render's, or of another VAE than the model's.
+    """
+    found = read_latents(path)
+    recipe, _ = from_json(found.recipe, where=str(path))
+    source = models.find_model(config.model or recipe.model.source, _revision(config, recipe))
+    say(source.line())
+    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
+    stem = path.name.removesuffix(".safetensors").removesuffix(".latents")
+    outputs = Outputs(video=config.out or path.with_name(f"{stem}.mp4"))
+    if outputs.video.suffix.lower() != ".mp4":
+        raise UserError(f"--out {outputs.video} does not end in .mp4")
+    if is_done(outputs, recipe):
+        say(f"{outputs.video}  (there already)")
+        return outputs.video
+    check_writable(outputs.video.parent)
+    model = models.load(source, machine, "vae")
+    finish(model, machine, recipe, outputs, latents=path, mode=config.decode, say=say)
+    say(str(outputs.video))
+    return outputs.video
+
+
+def finish(
+    model: wan.WanModel,
+    machine: Machine,
+    recipe: Recipe,
+    outputs: Outputs,
+    *,
+    latents: Path,
+    mode: str,
+    say: Say,
+) -> Made:
+    """The video of a latent file, with its recipe inside and as JSON beside it.
+
+    UserError where the latents are of another VAE, or memory runs out in every way of decoding.
+    """
+    clip = read_latents(latents, vae_hash=model.vae_hash, codec=model.family.codec).latents[CLIP]
+    try:
+        frames, way = decode_clip(model, machine, clip, mode=mode, say=say)
+    except UserError as error:
+        raise UserError(
+            f"{error.message}; the latents are kept", hint=f"finish with: infer decode {latents}"
+        ) from None
+    made = made_of(frames, way, machine)
+    with writing(outputs.video, hint=f"finish with: infer decode {latents}"):
+        write_json_whole(outputs.recipe, to_json(recipe, made))
+        write_video(  # last: it marks the render as done
+            outputs.video,
+            iter(frames),
+            fps=Fraction(recipe.fps),
+            metadata=metadata(recipe, made),
+            exact=True,
+        )
+    return made
+
+
+def decode_clip(
+    model: wan.WanModel, machine: Machine, latents_BCTHW: "Tensor", *, mode: str, say: Say
+) -> tuple[Frames, str]:
+    """Frames and the mode they were decoded in; the transformer may leave its device meanwhile."""
+
+    def make_room() -> None:
+        if model.transformer is not None:
+            model.transformer.to("cpu")
+
+    try:
+        return decode(
+            model.vae, latents_BCTHW, model.family, mode=mode, say=say, make_room=make_room
+        )
+    finally:
+        if model.transformer is not None:
+            model.transformer.to(machine.device)
+
+
+def made_of(frames: Frames, way: str, machine: Machine) -> Made:
+    """How `frames` were made, here and now."""
+    import torch
+
+    return Made(
+        frames_sha256=hash_pixels(frames),
+        decode=way,
+        device=models.device_name(machine.device),
+        threads=torch.get_num_threads(),
+        versions=models.versions(),
+    )
+
+
+def _revision(config: DecodeConfig, recipe: Recipe) -> str | None:
+    return config.revision if config.model else config.revision or recipe.model.revision

@@ -1,0 +1,111 @@
+"""One HTML page of a folder's videos with prompts and recipes. It asks nothing of the network.
+
+Whatever a file says, name, prompt or recipe, is text on the page and never markup.
+"""
+
+import base64
+import html
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from colibri.core.errors import UserError
+from colibri.core.shards import write_text_whole
+from colibri.infer.recipe import Made, Recipe, read_video, to_json
+
+EMBED_BYTES = 48_000_000
+"""Videos of more than this together are linked, not embedded, unless it is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One video of the page."""
+
+    path: Path
+    recipe: Recipe | None
+    made: Made | None
+
+
+def write_gallery(
+    folder: Path, out: Path | None = None, *, embed: bool | None = None, title: str = "Videos"
+) -> Path:
+    """Write the page of every MP4 below `folder`, by prompt and seed; returns its path.
+
+    `embed` puts the videos into the page itself; False links them; None decides by their size.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    paths = sorted(path for path in folder.rglob("*.mp4") if not path.name.startswith("."))
+    if not paths:
+        raise UserError(f"{folder} holds no .mp4")
+    entries = sorted((_entry(path) for path in paths), key=_order)
+    if embed is None:
+        embed = sum(path.stat().st_size for path in paths) <= EMBED_BYTES
+    out = out or folder / "gallery.html"
+    base = out.parent.resolve()
+    cards = "\n".join(_card(entry, base, embed=embed) for entry in entries)
+    page = (files("colibri.infer") / "gallery.html").read_text("utf-8")
+    count = f"{len(entries)} video" + ("s" if len(entries) > 1 else "")
+    models = sorted({entry.recipe.model.family for entry in entries if entry.recipe})
+    lead = count + (f", made by {', '.join(models)}" if models else "")
+    for mark, value in (("TITLE", html.escape(title)), ("LEAD", html.escape(lead))):
+        page = page.replace(f"<!--{mark}-->", value)
+    write_text_whole(out, page.replace("<!--CARDS-->", cards))  # last: it holds foreign text
+    return out
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        recipe, made = read_video(path)
+    except UserError:
+        return Entry(path=path, recipe=None, made=None)
+    return Entry(path=path, recipe=recipe, made=made)
+
+
+def _order(entry: Entry) -> tuple[bool, str, int, str]:
+    recipe = entry.recipe
+    return (
+        recipe is None,
+        recipe.prompt if recipe else "",
+        recipe.seed if recipe else 0,
+        entry.path.name,
+    )
+
+
+def _card(entry: Entry, base: Path, *, embed: bool) -> str:
+    name = html.escape(entry.path.name)
+    player = (
+        f'<video controls loop muted playsinline preload="{"auto" if embed else "metadata"}" '
+        f'src="{_source(entry.path, base, embed=embed)}"></video>'
+    )
+    recipe, made = entry.recipe, entry.made
+    if recipe is None or made is None:
+        return f"<article>{player}<div><p>{name}</p><small>no recipe inside</small></div></article>"
+    used = ""
+    if recipe.prompt_used != recipe.prompt:
+        used = (
+            f'<p class="used"><b>given to the model</b> (by {html.escape(recipe.recap)}): '
+            f'<bdi dir="auto">{html.escape(recipe.prompt_used)}</bdi></p>'
+        )
+    facts = (
+        f"seed {recipe.seed} · {recipe.width}x{recipe.height} · {recipe.frames} frames at "
+        f"{recipe.fps}/s · {recipe.sampler}, {recipe.flow.steps} steps · guidance "
+        f"{recipe.guidance:g} · {recipe.model.family}"
+    )
+    table = json.dumps(to_json(recipe, made), indent=2, ensure_ascii=False, sort_keys=True)
+    return (
+        f'<article>{player}<div><p class="prompt"><bdi dir="auto">{html.escape(recipe.prompt)}'
+        f"</bdi></p>{used}<small>{html.escape(facts)}</small>"
+        f"<details><summary>{name}: recipe</summary><pre>{html.escape(table)}</pre></details>"
+        "</div></article>"
+    )
+
+
+def _source(path: Path, base: Path, *, embed: bool) -> str:
+    if embed:
+        return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    relative = Path(os.path.relpath(path.resolve(), base)).as_posix()
+    return html.escape(f"./{quote(relative)}")

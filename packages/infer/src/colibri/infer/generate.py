@@ -1,0 +1,165 @@
+"""Prompts in, videos out: the whole job, readable from top to bottom.
+
+A video's latents are on disk before its frames are decoded, and every file appears whole or not at
+all: the same command again goes on where a killed one stopped.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from colibri.core import wan
+from colibri.core.errors import UserError
+from colibri.core.latents import read_latents, write_latents
+from colibri.infer import models
+from colibri.infer.config import RenderConfig
+from colibri.infer.decode import Say
+from colibri.infer.denoise import denoise, encode_prompts, load_denoiser, needed_prompts, step_bar
+from colibri.infer.finish import CLIP, finish
+from colibri.infer.image import write_png
+from colibri.infer.outputs import Outputs, check_writable, is_done, outputs_of, sweep, writing
+from colibri.infer.recap import AUTO, OFF, RULES
+from colibri.infer.recipe import Made, Recipe, from_json, read_video, to_json
+from colibri.infer.settings import Planned, describe, make_recipes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One video, and how far it is."""
+
+    planned: Planned
+    outputs: Outputs
+    state: Literal["new", "denoised", "done"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendered:
+    """One video on disk."""
+
+    video: Path
+    recipe: Recipe
+    made: Made
+    new: bool
+    """False where it was there before."""
+
+
+def generate(config: RenderConfig, *, say: Say = log.info) -> tuple[Rendered, ...]:
+    """Make every video that `config` asks for; those that are there already are left alone.
+
+    UserError in one sentence for bad input, and where memory runs out in every way.
+    """
+    source = models.find_model(config.model, config.revision)
+    say(source.line())
+    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
+    planned = make_recipes(config, source, machine, say=say)
+    say(describe(planned[0].recipe, machine, len(planned)))
+    tasks = find_tasks(config, planned, say=say)
+
+    new = [task for task in tasks if task.state == "new"]
+    prompts = [prompt for task in new for prompt in needed_prompts(task.planned.recipe)]
+    embeddings = encode_prompts(source, machine, prompts) if new else {}
+    if new:
+        model = load_denoiser(source, machine, new[0].planned.recipe)
+    elif any(task.state == "denoised" for task in tasks):
+        model = models.load(source, machine, "vae")
+
+    rendered = []
+    for task in tasks:
+        recipe, outputs = task.planned.recipe, task.outputs
+        if task.state == "done":
+            say(f"{outputs.video}  (there already)")
+            recipe, made = read_video(outputs.video)
+            rendered.append(Rendered(video=outputs.video, recipe=recipe, made=made, new=False))
+            continue
+        begin = time.perf_counter()
+        if task.state == "new":
+            with step_bar(recipe) as on_step:
+                latents = denoise(model, recipe, embeddings, task.planned.first, on_step=on_step)
+            with writing(outputs.latents):
+                if task.planned.first is not None and recipe.image is not None:
+                    write_png(outputs.video.with_name(recipe.image), task.planned.first)
+                write_latents(
+                    outputs.latents,
+                    {CLIP: latents},
+                    codec=source.family.codec,
+                    vae_hash=recipe.model.vae,
+                    recipe=to_json(recipe),
+                )
+        made = finish(
+            *(model, machine, recipe, outputs),
+            latents=outputs.latents,
+            mode=config.decode,
+            say=say,
+        )
+        if not config.keep_latents:
+            outputs.latents.unlink()
+        say(f"{outputs.video}  ({time.perf_counter() - begin:.1f} s)")
+        rendered.append(Rendered(video=outputs.video, recipe=recipe, made=made, new=True))
+    return tuple(rendered)
+
+
+def find_tasks(config: RenderConfig, planned: tuple[Planned, ...], *, say: Say) -> list[Task]:
+    """Where each video goes and how far it is. Removes what killed runs left unfinished."""
+    tasks = []
+    for one in planned:
+        outputs = outputs_of(config.out, one.recipe, count=len(planned))
+        check_writable(outputs.video.parent)
+        sweep(outputs)
+        state: Literal["new", "denoised", "done"] = "new"
+        if is_done(outputs, one.recipe):
+            state = "done"
+        elif _has_latents(outputs, one.recipe, say):
+            state = "denoised"
+            say(f"{outputs.latents} is there already: it only has to be decoded.")
+        tasks.append(Task(planned=one, outputs=outputs, state=state))
+    return tasks
+
+
+def plan(config: RenderConfig, *, say: Say = log.info) -> str:
+    """What `generate` would do. Loads no weights, only hashes them, and writes no video."""
+    source = models.find_model(config.model, config.revision)
+    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
+    rewritten = config.recap not in (AUTO, OFF, RULES)
+    if rewritten:  # by a language model, which is not loaded for a plan
+        config = replace(config, recap=OFF)
+    planned = make_recipes(config, source, machine, say=say)
+    recipe = planned[0].recipe
+    shape = source.family.latent_shape(recipe.video)
+    latents = "x".join(map(str, (shape.channels, shape.frames, shape.height, shape.width)))
+    asked = recipe.flow.steps * (1 if recipe.guidance == 1 else 2)
+    lines = [
+        source.line(),
+        describe(recipe, machine, len(planned)),
+        f"latents {latents}, {source.family.tokens(recipe.video):,} tokens, "
+        f"{asked} model evaluations a video",
+    ]
+    weights = wan.measure(source.family, dtype=machine.dtype, vae_dtype=machine.vae_dtype)
+    for part, need in weights.items():
+        lines.append(f"{part:<14}{need.parameters:>16,} parameters{need.bytes / 1e9:>10.2f} GB")
+    for one in planned:
+        place = outputs_of(config.out, one.recipe, count=len(planned)).video
+        there = "  (there already)" if place.exists() else ""
+        lines.append("a video of the rewritten prompt" if rewritten else f"{place}{there}")
+    return "\n".join(lines)
+
+
+def _has_latents(outputs: Outputs, recipe: Recipe, say: Say) -> bool:
+    """True where the latents of just this recipe are there, whole."""
+    if not outputs.latents.exists():
+        return False
+    try:
+        found = read_latents(outputs.latents)
+        same, _ = from_json(found.recipe, where=str(outputs.latents))
+    except UserError as error:
+        say(f"Rendering again: {error.message}.")
+        return False
+    if same.fingerprint != recipe.fingerprint:
+        raise UserError(
+            f"{outputs.latents} holds another render that is not finished",
+            hint=f"infer decode {outputs.latents}, or choose another --out",
+        )
+    return True

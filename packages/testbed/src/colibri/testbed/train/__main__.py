@@ -1,0 +1,84 @@
+"""`python -m colibri.testbed.train vae | dit | family`: train the parts, then join them."""
+
+import argparse
+import warnings
+from pathlib import Path
+
+from colibri.core.errors import UserError
+
+
+def main() -> int:
+    """Parse, call one recipe, print; 2 for bad input."""
+    options = vars(_parser().parse_args())
+    command = options.pop("command")
+    # diffusers' pipelines and torch.rms_norm under autocast warn at every call
+    warnings.filterwarnings("ignore", module="torch")
+    try:
+        if command == "vae":
+            _vae(**options)
+        elif command == "dit":
+            _dit(**options)
+        else:
+            _family(**options)
+    except UserError as error:
+        print(f"testbed train: {error}")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="testbed train", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    vae = commands.add_parser("vae", help="the video autoencoder: decoder first, then encoder")
+    dit = commands.add_parser("dit", help="text encoder and video model, on the linear code")
+    for command in (vae, dit):
+        command.add_argument("--out", type=Path, required=True, help="folder of checkpoints")
+        command.add_argument("--batch", type=int)
+        command.add_argument("--clips", type=int, help="clips to render ahead")
+        command.add_argument("--lr", type=float)
+        command.add_argument("--threads", type=int)
+        command.add_argument("--seed", type=int)
+    vae.add_argument("--decoder-steps", type=int)
+    vae.add_argument("--encoder-steps", type=int)
+    dit.add_argument("--steps", type=int)
+    family = commands.add_parser("family", help="join vae and dit to a WanPipeline folder")
+    family.add_argument("--vae", type=Path, required=True, help="the folder vae of `train vae`")
+    family.add_argument("--dit", type=Path, required=True, help="the folder of `train dit`")
+    family.add_argument("--out", type=Path, required=True)
+    family.add_argument("--seed", type=int, default=0)
+    family.add_argument(
+        "--videos", type=int, default=32, help="samples for the model card; 0: none"
+    )
+    return parser
+
+
+def _vae(out: Path, **options: object) -> None:
+    from colibri.testbed.train.vae import VaeRecipe, train_vae
+
+    train_vae(out, VaeRecipe(**_given(options)), say=_say)  # type: ignore[arg-type]
+
+
+def _dit(out: Path, **options: object) -> None:
+    from colibri.testbed.train.dit import DitRecipe, train_dit
+
+    train_dit(out, DitRecipe(**_given(options)), say=_say)  # type: ignore[arg-type]
+
+
+def _family(vae: Path, dit: Path, out: Path, seed: int, videos: int) -> None:
+    from colibri.testbed.train.card import write_card
+    from colibri.testbed.train.family import save_family
+
+    save_family(vae, dit, out, seed=seed)
+    _say(write_card(out, videos=videos))
+
+
+def _given(options: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,215 @@
+"""`vae evaluate`: decoders side by side on the same clips, the same latents, the same clock.
+
+Protocol: the first `frames` frames of a clip at its own rate, short side scaled to the crop, centre
+crop; encoded once by the teacher; every decoder gets the same latents. Pixels are rounded to 8 bits
+before they are compared; figures are means over clips. LPIPS only with its real weights.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from colibri.core.errors import RowError, UserError
+from colibri.core.shards import write_json_whole
+from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
+from colibri.vae import metrics
+from colibri.vae.adapter import check_teacher
+from colibri.vae.clips import centre_clip, open_source, refusal_log
+from colibri.vae.config import EvaluateConfig
+from colibri.vae.decode import Plan, VideoDecoder
+from colibri.vae.load import load_decoder, load_teacher, teacher_folder
+from colibri.vae.lpips import Lpips
+from colibri.vae.wan import WanCore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One decoder's figures, means over clips."""
+
+    name: str
+    psnr: float
+    """dB"""
+    ssim: float
+    flicker: float
+    """Mean change of the error from frame to frame, in 1/255."""
+    seams: float
+    """Change of the error at chunk boundaries over that elsewhere; about 1 without seams."""
+    ms_per_frame: float
+    """Median over clips, after one warm-up."""
+    parameters: int
+    peak_bytes: int | None
+    """Memory that decoding took at most beyond weights and latents; None on a CPU."""
+    lpips: float | None
+
+
+def evaluate(config: EvaluateConfig) -> list[Row]:
+    """The teacher, then each decoder. UserError where nothing can be compared."""
+    device = torch.device(
+        "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
+    )
+    dtype = getattr(torch, config.dtype)
+    named = [load_decoder(folder, device=device, dtype=dtype) for folder in config.decoders]
+    source = config.teacher or next(
+        (decoder.teacher["id"] for decoder in named if decoder.teacher.get("id")), None
+    )
+    if source is None:
+        raise UserError("there is no teacher to encode with", hint="pass --teacher FOLDER")
+    folder = teacher_folder(source)
+    vae_hash = hash_vae_folder(folder)
+    for path, decoder in zip(config.decoders, named, strict=True):
+        check_teacher(decoder.teacher, vae_hash, f"the teacher {folder}, for {path},")
+    vae = load_teacher(folder).to(device)
+    clips = _clips(config)
+    lpips = Lpips.load(config.lpips_weights).to(device) if config.lpips_weights else None
+    with torch.no_grad():
+        latents = [vae.encode(clip.to(device)).latent_dist.mode().to(dtype) for clip in clips]
+    teacher = VideoDecoder(
+        core=WanCore(vae if dtype == vae.dtype else vae.to(dtype)), stats=LatentStats.of(vae.config)
+    )
+    rows = []
+    for name, decoder in [("teacher", teacher), *zip(config.decoders, named, strict=True)]:
+        if decoder.codec != teacher.codec:
+            raise UserError(f"{name} decodes latents of another codec than the teacher's")
+        rows.append(_measure(name, decoder, clips, latents, _plan(config, decoder), lpips))
+    if config.out:
+        settings = {"frames": config.frames, "crop": list(config.crop), "clips": len(clips)}
+        settings |= {"device": _device_name(device), "dtype": config.dtype, "vae_hash": vae_hash}
+        table = [_plain(asdict(row)) for row in rows]
+        write_json_whole(config.out, {"settings": settings, "rows": table})
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as aligned text."""
+    with_lpips = any(row.lpips is not None for row in rows)
+    with_peak = any(row.peak_bytes is not None for row in rows)
+    head = ["decoder", "PSNR", "SSIM", "flicker", "seams", "ms/frame", "M par."]
+    head += ["LPIPS"] * with_lpips + ["peak MB"] * with_peak
+    lines = [head]
+    for row in rows:
+        line = [row.name, f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.flicker:.2f}"]
+        line += ["-" if math.isnan(row.seams) else f"{row.seams:.2f}", f"{row.ms_per_frame:.2f}"]
+        line += [f"{row.parameters / 1e6:.2f}"]
+        line += [f"{row.lpips:.4f}"] if row.lpips is not None else [""] * with_lpips
+        line += [f"{row.peak_bytes / 1e6:.0f}"] if row.peak_bytes is not None else []
+        lines.append(line)
+    widths = [max(map(len, column)) for column in itertools.zip_longest(*lines, fillvalue="")]
+    return "\n".join(
+        "  ".join(
+            part.ljust(width) if index == 0 else part.rjust(width)
+            for index, (part, width) in enumerate(zip(line, widths, strict=False))
+        )
+        for line in lines
+    )
+
+
+def _clips(config: EvaluateConfig) -> list[Tensor]:
+    """Videos (1, 3, F, H, W) in [-1, 1]; unusable ones are noted beside the figures, if any."""
+    source = open_source(config.clips, config.data_root, "held-out")
+    refuse: Callable[[str, RowError], None] = lambda _name, _error: None  # noqa: E731
+    if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        refuse = refusal_log(config.out.with_suffix(".refused.jsonl"))
+    clips: list[Tensor] = []
+    for index in range(len(source)):
+        if len(clips) == config.count:
+            break
+        try:
+            frames = source.read(index, config.frames, 0.0)
+        except RowError as error:
+            refuse(source.name(index), error)
+            continue
+        clips.append(to_pixels(centre_clip(frames, config.crop)))
+    if not clips:
+        raise UserError(f"none of the {len(source)} clips can be used")
+    return clips
+
+
+def _plan(config: EvaluateConfig, decoder: VideoDecoder) -> Plan:
+    if decoder.causal:
+        return Plan(chunk=config.chunk)
+    return Plan(chunk=config.chunk, halo=config.halo, blend=config.blend)
+
+
+def _measure(
+    name: str,
+    decoder: VideoDecoder,
+    clips: list[Tensor],
+    latents: list[Tensor],
+    plan: Plan,
+    lpips: Lpips | None,
+) -> Row:
+    cuda = latents[0].is_cuda
+    decoder.decode(latents[0], plan)
+    peak = None
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    figures: list[list[float]] = []
+    times: list[float] = []
+    distances: list[float] = []
+    for clip, z in zip(clips, latents, strict=True):
+        start = time.perf_counter()
+        video = decoder.decode(z, plan)
+        if cuda:
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() - before
+        times.append((time.perf_counter() - start) / video.shape[2] * 1000)
+        ours, theirs = _rounded(video), _rounded(clip.to(video.device))
+        boundaries = metrics.latent_boundaries(video.shape[2], decoder.codec.time, plan.chunk or 1)
+        figures.append(
+            [
+                metrics.psnr(ours, theirs),
+                metrics.ssim(ours, theirs),
+                metrics.flicker(ours, theirs),
+                metrics.seams(ours, theirs, boundaries),
+            ]
+        )
+        if lpips is not None:
+            with torch.no_grad():
+                distances.append(float(lpips(ours * 2 - 1, theirs * 2 - 1)))
+    means = torch.tensor(figures, dtype=torch.float64).mean(0).tolist()
+    return Row(
+        name=name,
+        psnr=means[0],
+        ssim=means[1],
+        flicker=means[2],
+        seams=means[3],
+        ms_per_frame=sorted(times)[len(times) // 2],
+        parameters=_parameters(decoder),
+        peak_bytes=peak,
+        lpips=sum(distances) / len(distances) if distances else None,
+    )
+
+
+def _rounded(video: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1] in 256 steps."""
+    return ((video.float() * 0.5 + 0.5).clamp(0, 1) * 255).round() / 255
+
+
+def _parameters(decoder: VideoDecoder) -> int:
+    """Of what decodes; a whole VAE's encoder is not counted."""
+    core = decoder.core
+    module = core.vae.decoder if isinstance(core, WanCore) else core
+    assert isinstance(module, torch.nn.Module)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _plain(row: dict[str, object]) -> dict[str, object]:
+    """NaN is no JSON."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,76 @@
+"""How a light decoder's convolutions run on a device: 3D or summed 2D, channels first or last.
+
+All forms give the same video up to rounding; which is fastest differs by device and width, often by
+several times. `fastest` times them, `usual` is the choice without a clock.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from colibri.vae.light import Form, LightDecoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One way to run."""
+
+    dense: Form
+    """Full convolutions."""
+    depthwise: Form
+    channels_last: bool
+
+
+FORMS: tuple[Form, ...] = ("3d", "2d")
+CHOICES = tuple(
+    Choice(dense=dense, depthwise=depthwise, channels_last=last)
+    for dense, depthwise, last in itertools.product(FORMS, FORMS, (True, False))
+)
+
+NARROW = 64
+"""Below this last width a CPU's 3D convolutions lose to sums of 2D ones: 4 times forward at width
+24, while at width 64 they win (torch 2.13, one thread, float32)."""
+
+
+def usual(decoder: LightDecoder, device: str) -> Choice:
+    """The choice by rule, the same on every run; `device` is a torch device type."""
+    narrow = decoder.config.widths[-1] < NARROW
+    dense: Form = "2d" if device == "cpu" and narrow else "3d"
+    return Choice(dense=dense, depthwise="3d", channels_last=True)
+
+
+def fastest(
+    decoder: LightDecoder,
+    latents: Tensor,
+    *,
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[Choice, float]:
+    """Time every choice on these latents, leave `decoder` in the fastest; best seconds of each."""
+    times: dict[Choice, float] = {}
+    for choice in CHOICES:
+        apply(decoder, choice)
+        for repeat in range(repeats + 1):
+            start = clock()
+            with torch.no_grad():
+                decoder(latents)
+            if latents.is_cuda:
+                torch.cuda.synchronize()
+            taken = clock() - start
+            if repeat:  # the first call finds its kernels
+                times[choice] = min(times.get(choice, taken), taken)
+    apply(decoder, min(times, key=times.__getitem__))
+    return times
+
+
+def apply(decoder: LightDecoder, choice: Choice) -> None:
+    """Run in this way from now on; weights are moved in memory, not changed."""
+    decoder.set_form(choice.dense, depthwise=choice.depthwise)
+    layout = torch.channels_last_3d if choice.channels_last else torch.contiguous_format
+    for parameter in decoder.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=layout)

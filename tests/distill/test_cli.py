@@ -1,0 +1,79 @@
+"""The command line, and the shipped recipes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from colibri.core.config import load_toml
+from colibri.distill import cli
+from colibri.distill.config import GuidanceConfig, TrainConfig
+from colibri.distill.embedded import write_embedded
+
+
+@pytest.mark.parametrize("recipe", sorted(cli.RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_valid(recipe: Path) -> None:
+    load_toml(TrainConfig, recipe).check()
+
+
+def test_help_loads_no_torch() -> None:
+    code = (
+        "import sys; from colibri.distill.cli import main\n"
+        "for words in ([], ['train'], ['encode'], ['plan'], ['info']):\n"
+        "    try: main([*words, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_flags_sit_above_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", "wan22-5b", "--critic.lr", "1e-6", "--size", "832x480"]
+    assert cli.main(["train", *arguments, "--print-config"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["critic"]["lr"] == 1e-6
+    assert shown["student"]["lr"] == 2e-6
+    assert shown["size"] == [480, 832]
+
+
+def test_an_unknown_key_gets_the_nearest_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[guidance]\nreel = 3.0\n")
+    assert cli.main(["train", "--config", str(path)]) == 2
+    assert "did you mean 'real'?" in capsys.readouterr().err
+    assert cli.main(["train", "--config", "wan99"]) == 2
+    assert "one of tiny, wan21-1.3b" in capsys.readouterr().err
+    assert cli.main(["destill"]) == 2
+
+
+def test_the_seeds_guidance_in_our_form() -> None:
+    assert GuidanceConfig(form="extra").standard(6.0) == 7.0
+
+
+def test_encode_train_info(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = str(write_embedded(tmp_path / "shards", rows=4))
+    encoded, out = str(tmp_path / "encoded"), str(tmp_path / "run")
+    common = ["--size", "32x32"]
+    encode = ["encode", "--shards", shards, "--out", encoded, "--model", folder, *common]
+    assert cli.main(encode) == 0
+    assert "4 rows, 4 with a first frame, 0 refused" in capsys.readouterr().out
+    flags = ["--teacher", folder, "--encoded", encoded, "--out", out, *common]
+    flags += ["--frames", "5", "--steps", "2", "--batch", "1", "--device", "cpu"]
+    assert cli.main(["train", *flags]) == 0
+    assert f"student   {out}/student" in capsys.readouterr().out
+    assert cli.main(["info", out]) == 0
+    assert json.loads(capsys.readouterr().out)["steps_logged"] == 2
+    assert cli.main(["info", f"{out}/student"]) == 0
+    assert json.loads(capsys.readouterr().out)["cfg_free"] is True
+    assert cli.main(["info", str(tmp_path)]) == 2
+
+
+def test_plan_says_whether_it_fits(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["plan", "--teacher", folder, "--on", "h200", "--json"]
+    assert cli.main(flags) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is True
+    assert cli.main(["train", "--teacher", folder, "--plan", "--device", "cpu"]) == 0
+    assert "student optimiser" in capsys.readouterr().out

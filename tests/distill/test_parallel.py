@@ -1,0 +1,111 @@
+"""Two processes are one, sharded (FSDP2) and not, over gloo on the CPU."""
+
+import json
+import multiprocessing
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from colibri.distill.config import TrainConfig
+from colibri.distill.train import train
+from safetensors.torch import load_file
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _work(config: TrainConfig, joined: dict[str, str]) -> None:
+    os.environ |= joined
+    torch.set_num_threads(1)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign,assignment]
+    train(config)
+
+
+def _run(config: TrainConfig, size: int) -> None:
+    """`size` processes, joined as `accelerate launch` joins them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    processes = [
+        FORK.Process(target=_work, args=(config, joined | {"RANK": str(rank)}))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=240)
+        ended = process.exitcode
+        if ended is None:
+            process.kill()
+        assert ended == 0
+
+
+@pytest.fixture(scope="module")
+def config(settings: TrainConfig) -> TrainConfig:
+    return replace(
+        settings,
+        precision="fp64",
+        steps=3,
+        save_every=3,
+        adam=replace(settings.adam, eps=1.0),  # nearly plain gradient steps
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    _run(replace(config, out=out / "one"), 1)
+    return out / "one"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [True, False])
+def test_two_processes_are_one(
+    sharded: bool, config: TrainConfig, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    _run(replace(config, out=out, batch=1, shard=sharded, checkpointing=sharded), 2)
+    lines = [
+        [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (alone, out)
+    ]
+    for one, two in zip(*lines, strict=True):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"seconds"}:
+            assert two[key] == pytest.approx(one[key], rel=1e-10, abs=1e-300), key
+    held = [_held(path) for path in (alone, out)]
+    assert held[0].keys() == held[1].keys()
+    for name, value in held[0].items():
+        torch.testing.assert_close(held[1][name], value, rtol=1e-10, atol=1e-13)
+
+
+def _held(out: Path) -> dict[str, torch.Tensor]:
+    """Weights and optimiser states of both networks, put together from all processes."""
+    files = sorted((out / "checkpoints" / "step-00000003").glob("rank-*.safetensors"))
+    parts = [load_file(file) for file in files]
+    whole = {}
+    for name, first in parts[0].items():
+        if name.startswith("random/"):
+            continue
+        pieces = [part[name] for part in parts]
+        same = all(torch.equal(piece, first) for piece in pieces)
+        whole[name] = first if same else torch.cat(pieces)
+    return whole
+
+
+@pytest.mark.slow
+def test_two_processes_resume_to_the_same_bytes(config: TrainConfig, tmp_path: Path) -> None:
+    base = replace(config, batch=1, shard=True, save_every=2, steps=4)
+    _run(replace(base, out=tmp_path / "whole"), 2)
+    _run(replace(base, out=tmp_path / "parts", steps=2), 2)
+    _run(replace(base, out=tmp_path / "parts"), 2)
+    files = [
+        sorted((tmp_path / n / "checkpoints" / "step-00000004").glob("rank-*"))
+        for n in ("whole", "parts")
+    ]
+    assert len(files[0]) == len(files[1]) == 2
+    for one, two in zip(*files, strict=True):
+        assert one.read_bytes() == two.read_bytes()

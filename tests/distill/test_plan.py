@@ -1,0 +1,117 @@
+"""Predicted memory and arithmetic against what is known, and against a real pass."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from colibri.core import wan
+from colibri.core.errors import UserError
+from colibri.core.wan.family import TINY_TI2V, WAN21_T2V_1_3B, WAN22_TI2V_5B
+from colibri.core.wan.transformer import velocity
+from colibri.distill.activations import kept_bytes
+from colibri.distill.config import StudentConfig, TrainConfig
+from colibri.distill.plan import (
+    adapter_parameters,
+    family_of,
+    forward_flop,
+    plan,
+    refuse_what_cannot_fit,
+)
+from colibri.distill.roles import Shared, bytes_of
+from distill_toys import batch
+
+FULL_SIZE = TrainConfig(
+    teacher="wan2.2-ti2v-5b",
+    size=(704, 1280),
+    frames=121,
+    batch=1,
+    precision="bf16",
+    checkpointing=True,
+)
+
+
+def test_arithmetic_of_the_5b_is_the_published_count() -> None:
+    tokens = WAN22_TI2V_5B.tokens(WAN22_TI2V_5B.video)
+    assert forward_flop(WAN22_TI2V_5B, tokens, 512) == pytest.approx(517e12, rel=0.01)
+    tokens = WAN21_T2V_1_3B.tokens(WAN21_T2V_1_3B.video)
+    assert forward_flop(WAN21_T2V_1_3B, tokens, 512) == pytest.approx(289e12, rel=0.03)
+
+
+def test_one_card_holds_the_5b_with_adapters_and_not_three_of_it() -> None:
+    lora = plan(replace(FULL_SIZE, mode="lora", batched_cfg=False), device="h200")
+    assert lora.fits
+    assert lora.parts_gb["shared base"] == pytest.approx(10.0, rel=0.01)
+    state = sum(size for name, size in lora.parts_gb.items() if "activations" not in name)
+    assert lora.total_gb < 80
+    assert state < 30
+    with pytest.raises(UserError, match=r"needs .* GB a process, a h200 has .*--mode lora"):
+        refuse_what_cannot_fit(FULL_SIZE, device="h200", processes=1)
+
+
+def test_sharding_divides_what_is_held() -> None:
+    whole = plan(FULL_SIZE, device="h200", processes=16)
+    split = plan(replace(FULL_SIZE, shard=True), device="h200", processes=16)
+    for part in ("teacher", "student weights", "critic optimiser", "gradients"):
+        assert split.parts_gb[part] == pytest.approx(whole.parts_gb[part] / 16)
+    assert split.fits
+
+
+def test_weights_are_those_that_a_run_holds(model: wan.WanModel) -> None:
+    import copy
+
+    rank = 4
+    roles = Shared(copy.deepcopy(model.transformer), student_rank=rank, critic_rank=rank)
+    counted = adapter_parameters(model.family, rank)
+    assert counted == sum(weight.numel() for weight in roles.trained("student").values())
+    held = bytes_of(roles) - 8 * counted
+    buffers = sum(b.untyped_storage().nbytes() for b in model.transformer.buffers())
+    planned = wan.measure(model.family, dtype="float32")["transformer"].bytes
+    assert held == pytest.approx(planned + buffers, rel=0.01)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_what_autograd_keeps_is_counted_without_running(per_token: bool) -> None:
+    """Against the storages of a real pass on the CPU."""
+    of = batch(2)
+    network = wan.build(TINY_TI2V, seed=0, parts=("transformer",)).transformer
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    held: dict[int, int] = {}
+    alive = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            alive.append(tensor)
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.randn(of.size)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        velocity(network, x, 0.5, of.text_BLD.float(), per_token=per_token)
+    kept = kept_bytes(
+        TINY_TI2V,
+        of.shape,
+        batch=2,
+        text_tokens=of.text_BLD.shape[1],
+        per_token=per_token,
+        dtype=torch.float32,
+    )
+    layers = int(TINY_TI2V.transformer["num_layers"])
+    assert kept.rest + layers * kept.block == pytest.approx(sum(held.values()), rel=0.05)
+
+
+def test_unknown_devices_and_models_are_refused() -> None:
+    with pytest.raises(UserError, match="no device 'abacus'"):
+        plan(TrainConfig(teacher="tiny-ti2v"), device="abacus")
+    with pytest.raises(UserError, match="no model folder"):
+        family_of("nowhere")
+    with pytest.raises(UserError, match=r"critic\.rank has to be at least 1"):
+        plan(
+            replace(
+                FULL_SIZE,
+                mode="lora",
+                critic=replace(FULL_SIZE.critic, rank=0),
+                student=StudentConfig(),
+            ),
+            device="h200",
+        )

@@ -1,0 +1,305 @@
+"""The loop: exact resume, logs, output, refusals."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from colibri.core import wan
+from colibri.core.errors import UserError
+from colibri.core.hashing import hash_file
+from colibri.core.wan.rollout import whole_clip
+from colibri.distill import checkpoint
+from colibri.distill.config import StudentConfig, TrainConfig
+from colibri.distill.journal import Watch
+from colibri.distill.objectives import TERMS, find_term
+from colibri.distill.objectives.base import TermLoss
+from colibri.distill.train import train
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _bytes(out: Path) -> dict[str, str]:
+    """Hash of everything in a run's newest checkpoint, its student and its average."""
+    newest = checkpoint.latest(out / "checkpoints")
+    assert newest is not None
+    files = [*newest.iterdir(), *(out / "student" / "transformer").iterdir()]
+    return {path.name: hash_file(path) for path in sorted(files)}
+
+
+def _log(out: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module", params=["full", "lora"])
+def undisturbed(
+    request: pytest.FixtureRequest, settings: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> TrainConfig:
+    config = replace(settings, mode=request.param, out=tmp_path_factory.mktemp("undisturbed"))
+    train(config)
+    return config
+
+
+def test_stopped_and_resumed_is_undisturbed_bit_for_bit(
+    undisturbed: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(undisturbed, out=tmp_path)
+    assert train(config, stop_at=3) is None
+    train(config)
+    assert _bytes(tmp_path) == _bytes(undisturbed.out)
+    assert _log(tmp_path) == _log(undisturbed.out)
+
+
+def test_killed_twice_and_resumed_is_undisturbed_bit_for_bit(
+    undisturbed: TrainConfig, tmp_path: Path
+) -> None:
+    """SIGKILL at moments that nobody chose: after the first checkpoint, and again later."""
+    config = replace(undisturbed, out=tmp_path)
+    ends = []
+    for lines in (3, 5):
+        process = FORK.Process(target=train, args=(config,))
+        process.start()
+        log = tmp_path / "log.jsonl"
+        deadline_s = time.monotonic() + 120
+        while time.monotonic() < deadline_s and process.is_alive():
+            if log.is_file() and log.read_text().count("\n") >= lines:
+                break
+            time.sleep(0.005)
+        assert process.pid is not None
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        ends.append(process.exitcode)
+    assert -signal.SIGKILL in ends
+    train(config)
+    assert _bytes(tmp_path) == _bytes(undisturbed.out)
+    assert _log(tmp_path) == _log(undisturbed.out)
+
+
+def test_the_student_folder_says_how_it_is_run_and_where_it_came_from(
+    undisturbed: TrainConfig,
+) -> None:
+    student = wan.load(undisturbed.out / "student")
+    teacher = wan.load(undisturbed.teacher, parts=("transformer",))
+    assert student.schedule == undisturbed.schedule.build()
+    assert student.sampling_schedule().sigmas == student.schedule.sigmas  # type: ignore[union-attr]
+    default = student.family.defaults
+    assert (default.sampler, default.steps, default.guidance) == ("consistency", 3, 1.0)
+    about = json.loads((undisturbed.out / "student" / "distill.json").read_text())
+    assert about["cfg_free"] is True
+    assert about["vae_hash"] == student.vae_hash
+    assert about["step"] == undisturbed.steps
+    moved = [
+        not torch.equal(one, two)
+        for one, two in zip(
+            student.transformer.parameters(), teacher.transformer.parameters(), strict=True
+        )
+    ]
+    assert any(moved)
+
+
+def test_the_folder_has_the_averaged_weights(undisturbed: TrainConfig) -> None:
+    newest = checkpoint.latest(undisturbed.out / "checkpoints")
+    assert newest is not None
+    from safetensors.torch import load_file
+
+    held = load_file(newest / "rank-00000.safetensors")
+    student = dict(
+        wan.load(undisturbed.out / "student", parts=("transformer",)).transformer.named_parameters()
+    )
+    name = "blocks.0.attn1.to_q"
+    if undisturbed.mode == "full":
+        assert torch.equal(student[f"{name}.weight"], held[f"ema/{name}.weight"])
+    else:
+        base = wan.load(undisturbed.teacher, parts=("transformer",)).transformer
+        up, down = (held[f"ema/{name}.lora_{letter}.weight"] for letter in "BA")
+        expected = base.blocks[0].attn1.to_q.weight + up @ down
+        torch.testing.assert_close(student[f"{name}.weight"], expected)
+
+
+def test_the_lora_file_is_the_student(undisturbed: TrainConfig) -> None:
+    """diffusers puts it on the teacher, and gets what the merged folder gives."""
+    if undisturbed.mode == "full":
+        assert not (undisturbed.out / "lora.safetensors").exists()
+        return
+    from diffusers import WanPipeline
+
+    pipeline = WanPipeline.from_pretrained(undisturbed.teacher)
+    pipeline.load_lora_weights(undisturbed.out, weight_name="lora.safetensors")
+    student = wan.load(undisturbed.out / "student", parts=("transformer",))
+    text = torch.randn(1, 8, 64, generator=torch.Generator().manual_seed(0))
+    made = [
+        whole_clip(
+            network,
+            text,
+            shape=student.family.latent_shape(student.family.video),
+            schedule=undisturbed.schedule.build(),
+            generator=torch.Generator().manual_seed(1),
+            sampler="consistency",
+        )
+        for network in (pipeline.transformer, student.transformer)
+    ]
+    torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_log_has_losses_norms_and_signs_of_collapse(undisturbed: TrainConfig) -> None:
+    lines = _log(undisturbed.out)
+    assert [line["step"] for line in lines] == list(range(6))
+    for line in lines:
+        assert {"loss/denoise", "gradient_norm/critic"} <= line.keys()
+        trains_student = line["step"] % 2 == 0  # type: ignore[operator]
+        assert ("gradient_norm/student" in line) == trains_student
+        assert ("sample/motion" in line) == trains_student
+        assert any(key.startswith("dmd/gap/") for key in line) == trains_student
+
+
+def test_old_checkpoints_are_removed(undisturbed: TrainConfig) -> None:
+    names = sorted(path.name for path in (undisturbed.out / "checkpoints").iterdir())
+    assert names == ["step-00000004", "step-00000006"]
+
+
+# ---- accumulation, in the loop ----
+
+
+@pytest.mark.usefixtures("exact")
+def test_accumulation_of_two_is_a_batch_of_two(settings: TrainConfig, tmp_path: Path) -> None:
+    """Weights of both networks after two steps, with plain updates of a size that shows."""
+    held = {}
+    for batch, accumulate in ((2, 1), (1, 2)):
+        config = replace(
+            settings,
+            precision="fp64",
+            batch=batch,
+            accumulate=accumulate,
+            steps=2,
+            out=tmp_path / f"{batch}x{accumulate}",
+            adam=replace(settings.adam, eps=1.0),  # nearly plain gradient steps
+        )
+        train(config)
+        held[batch] = checkpoint.read_tensors(
+            config.out / "checkpoints" / "step-00000002", world=_One()
+        )
+    compared = 0
+    for name, one in held[1].items():
+        if (
+            name.startswith(("student/", "critic/", "ema/", "adam-"))
+            and one.dtype.is_floating_point
+        ):
+            torch.testing.assert_close(one, held[2][name], rtol=1e-10, atol=1e-13)
+            compared += 1
+    assert compared > 100
+
+
+class _One:
+    rank, size = 0, 1
+
+
+# ---- refusals ----
+
+
+def test_settings_that_changed_are_refused(undisturbed: TrainConfig) -> None:
+    with pytest.raises(UserError, match="seed 0, this one has 1"):
+        train(replace(undisturbed, seed=1, steps=8))
+
+
+def test_a_cut_checkpoint_is_refused(undisturbed: TrainConfig, tmp_path: Path) -> None:
+    config = replace(undisturbed, out=tmp_path)
+    train(config, stop_at=2)
+    path = tmp_path / "checkpoints" / "step-00000002" / "rank-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"cut off.*remove"):
+        train(config)
+
+
+def test_gradients_without_a_value_stop_the_run(
+    settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(round: object, config: object) -> TermLoss:
+        found = TERMS["denoise"].loss(round, config)  # type: ignore[arg-type]
+        return TermLoss(loss_B=found.loss_B * float("nan"))
+
+    kind = replace(TERMS["denoise"], loss=broken)
+    monkeypatch.setattr(
+        "colibri.distill.objectives.find_term", lambda n: kind if n == "denoise" else TERMS[n]
+    )
+    said: list[str] = []
+    with pytest.raises(UserError, match="critic's gradient is not finite, 3 times in a row"):
+        train(replace(settings, out=tmp_path, student=StudentConfig(every=9)), say=said.append)
+    assert sum("update left out" in line for line in said) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "--batch has to be at least 1"),
+        ({"p_i2v": 1.5}, "share in"),
+        ({"size": (48, 64)}, "encoded for 32x32, this run is for 64x48"),
+        ({"size": (30, 32)}, "height 30 is not a multiple of 16"),
+        ({"frames": 10}, "10 frames do not fit"),
+        ({"terms": ("dmd",)}, "no loss for the critic"),
+        ({"terms": ("dmd", "gan")}, "no loss 'gan'"),
+        ({"teacher": "nowhere"}, "no model folder"),
+        ({"device": "cuda"}, "no accelerator"),
+        ({"encoded": Path("nowhere")}, "no finished encodings"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(
+    changes: dict[str, object], message: str, settings: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(replace(settings, out=tmp_path, **changes))  # type: ignore[arg-type]
+
+
+def test_saturated_samples_are_warned_of_once() -> None:
+    watch = Watch(3, saturation_percent=6.0)
+    assert watch.warning({"step": 0, "sample/saturated_percent": 5.0}) is None
+    assert watch.warning({"step": 1}) is None
+    assert "step 2: 7.0 %" in str(watch.warning({"step": 2, "sample/saturated_percent": 7.0}))
+    assert watch.warning({"step": 3, "sample/saturated_percent": 9.0}) is None
+
+
+OUTSIDE = replace(TERMS["denoise"], net="student")
+
+
+def test_a_loss_from_outside_is_named_by_module_and_attribute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("mylab")
+    module.term, module.number = OUTSIDE, 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mylab", module)
+    assert find_term("mylab:term") is OUTSIDE
+    for name, message in (("mylab:nothing", "cannot be imported"), ("mylab:number", "TermKind")):
+        with pytest.raises(UserError, match=message):
+            find_term(name)
+
+
+def test_samples_are_drawn(settings: TrainConfig, tmp_path: Path) -> None:
+    config = replace(settings, out=tmp_path, steps=2, validate_every=2, validate_rows=2)
+    train(config)
+    from PIL import Image
+
+    with Image.open(tmp_path / "samples" / "step-00000002.png") as picture:
+        assert picture.size == (6 * 32, 4 * 32)  # two prompts, from text alone and from a frame
+
+
+def test_bf16_with_checkpointing_trains(settings: TrainConfig, tmp_path: Path) -> None:
+    for mode in ("full", "lora"):
+        config = replace(
+            settings,
+            mode=mode,  # type: ignore[arg-type]
+            out=tmp_path / mode,
+            steps=1,
+            precision="bf16",
+            checkpointing=True,
+        )
+        train(config)
+        (line,) = _log(config.out)
+        assert isinstance(line["gradient_norm/student"], float)

@@ -1,0 +1,47 @@
+"""The command with nothing but a prompt, as a stranger first runs it."""
+
+from pathlib import Path
+
+import pytest
+from colibri.core.errors import UserError
+from colibri.infer.cli import main
+from colibri.infer.config import ReplayConfig
+from colibri.infer.models import find_model
+from colibri.infer.recipe import read_video
+from colibri.infer.replay import replay
+
+PROMPT = "a red circle moves left over a blue background"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedded() -> None:
+    try:
+        find_model(None)
+    except UserError as error:
+        pytest.skip(error.message)
+
+
+def test_a_prompt_alone_makes_a_video_and_says_by_which_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", "8", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["t2v", "--prompt", PROMPT, *flags]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Model: the embedded tiny-ti2v, a small test model")
+    (video,) = tmp_path.glob("*.mp4")
+    recipe, _ = read_video(video)
+    assert recipe.model.source == "embedded:tiny-ti2v"
+    assert replay(video, ReplayConfig(device="cpu"), say=str).identical
+
+
+def test_camera_words_are_taken_out_of_the_prompt_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = "The video shows a red circle over a blue background. The camera zooms in."
+    flags = ["--steps", "1", "--frames", "1", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["t2v", "--prompt", prompt, *flags]) == 0
+    assert "Prompt, rewritten by rules: A red circle" in capsys.readouterr().out
+    (video,) = tmp_path.glob("*.mp4")
+    recipe, _ = read_video(video)
+    assert (recipe.prompt, recipe.recap) == (prompt, "rules")
+    assert "camera" not in recipe.prompt_used
