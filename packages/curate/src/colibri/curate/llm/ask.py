@@ -96,13 +96,18 @@ class Asker:
 async def converse(
     rows: Iterator[Row], work: Callable[[Row], Awaitable[Row]], *, in_flight: int
 ) -> AsyncIterator[Row]:
-    """`work` on every row, `in_flight` at once, results as they come; an error cancels the rest."""
+    """`work` on every row, results as they come; an error cancels the rest.
+
+    A few more rows are under way than the `in_flight` questions that the engine takes at once:
+    while one row's answer is checked, another's question is at the engine.
+    """
+    rows_at_once = in_flight + in_flight // 2 + 1
     tasks: set[asyncio.Task[Row]] = set()
     done: set[asyncio.Task[Row]] = set()
     try:
         exhausted = False
         while tasks or not exhausted:
-            while not exhausted and len(tasks) < in_flight:
+            while not exhausted and len(tasks) < rows_at_once:
                 row = next(rows, None)
                 if row is None:
                     exhausted = True
