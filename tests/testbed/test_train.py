@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from colibri.core.errors import UserError  # noqa: E402
+from colibri.testbed.cli import main  # noqa: E402
 from colibri.testbed.small import small_clip, small_scene  # noqa: E402
 from colibri.testbed.train import dit, text, vae  # noqa: E402
 from colibri.testbed.train.bank import bank_scene, open_bank  # noqa: E402
@@ -164,3 +165,11 @@ def _quiet(text: str) -> None:
 def test_a_family_needs_its_parts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
         save_family(tmp_path, tmp_path, tmp_path / "out")
+
+
+def test_the_command_names_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = [*("--vae", str(tmp_path)), *("--dit", str(tmp_path))]
+    assert main(["train", "family", *missing, "--out", str(tmp_path / "out")]) == 2
+    assert "config.json is missing; train it first" in capsys.readouterr().err

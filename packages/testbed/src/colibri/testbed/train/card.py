@@ -63,7 +63,7 @@ Parts: `WanTransformer3DModel` ({_millions(pipeline.transformer)} M), `Autoencod
 - Video model and text encoder: {training["dit_steps"]} steps of {dit.batch} clips, flow matching,
   shift {dit.shift:g}, {dit.no_text:.0%} of captions empty, {dit.first_frame:.0%} of batches with a
   clean first latent frame; the averaged weights are kept.
-- Seed {training["seed"]}; `python -m colibri.testbed.train vae | dit | family` on a CPU.
+- Seed {training["seed"]}; `testbed train vae | dit | family` on a CPU.
 
 ## Scores
 

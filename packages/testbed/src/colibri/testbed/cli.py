@@ -1,42 +1,57 @@
-"""`python -m colibri.testbed.train vae | dit | family`: train the parts, then join them."""
+"""`testbed train vae | dit | family`: train the parts of the tiny family, then join them."""
 
 import argparse
+import importlib.util
+import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from colibri.core.errors import UserError
 
 
-def main() -> int:
-    """Parse, call one recipe, print; 2 for bad input."""
-    options = vars(_parser().parse_args())
-    command = options.pop("command")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `testbed`: parse, call one recipe, print; 2 for bad input."""
+    options = vars(_parser().parse_args(argv))
+    del options["command"]
+    part = options.pop("part")
     # diffusers' pipelines and torch.rms_norm under autocast warn at every call
     warnings.filterwarnings("ignore", module="torch")
     try:
-        if command == "vae":
+        for needed in ("torch", "diffusers"):
+            if importlib.util.find_spec(needed) is None:
+                hint = "pip install 'colibri-testbed[train]'"
+                raise UserError(f"training needs {needed}, which is not installed", hint=hint)
+        if part == "vae":
             _vae(**options)
-        elif command == "dit":
+        elif part == "dit":
             _dit(**options)
         else:
             _family(**options)
     except UserError as error:
-        print(f"testbed train: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="testbed train", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="testbed", description="A small world with known truth, and models trained in it."
+    )
+    top = parser.add_subparsers(dest="command", required=True)
+    train = top.add_parser("train", help="train the tiny model family from a seed")
+    commands = train.add_subparsers(dest="part", required=True)
     vae = commands.add_parser("vae", help="the video autoencoder: decoder first, then encoder")
     dit = commands.add_parser("dit", help="text encoder and video model, on the linear code")
     for command in (vae, dit):
         command.add_argument("--out", type=Path, required=True, help="folder of checkpoints")
-        command.add_argument("--batch", type=int)
+        command.add_argument("--batch", type=int, help="clips a step")
         command.add_argument("--clips", type=int, help="clips to render ahead")
-        command.add_argument("--lr", type=float)
-        command.add_argument("--threads", type=int)
+        command.add_argument("--lr", type=float, help="peak learning rate")
+        command.add_argument("--threads", type=int, help="of torch")
         command.add_argument("--seed", type=int)
     vae.add_argument("--decoder-steps", type=int)
     vae.add_argument("--encoder-steps", type=int)
