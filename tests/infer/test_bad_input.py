@@ -35,6 +35,7 @@ def _error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (("--lora", "none.safetensors"), "there is no file none.safetensors"),
         (("--lora", "x.bin"), "is not a .safetensors file"),
         (("--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
+        (("--preview", "-1"), "--preview -1 is not a number of steps; 0 is never"),
         (("--num-videos", "0"), "--num-videos has to be at least 1"),
         (("--num-videos", "2", "--out", "a.mp4"), "--out a.mp4 is one file for 2 videos"),
         (("--out", "/proc/nothing"), "nothing can be written to /proc/nothing"),
@@ -72,7 +73,13 @@ def test_an_image_that_is_none_gets_one_sentence(
     assert "is not an image that can be read" in _error(capsys, *given, ti2v, "--image", text)
     assert "there is no image" in _error(capsys, *given, ti2v, "--image", tmp_path / "none.png")
     assert "--prompt has no image; pass --image FILE" in _error(capsys, *given, ti2v)
-    assert "makes no video from an image" in _error(capsys, *given, t2v, "--image", text)
+    for more in (("--image", text), ()):  # said before anything about the image
+        said = _error(capsys, *given, t2v, *more)
+        assert f"--model {t2v} (tiny-t2v) makes no video from an image, only from text" in said
+    many = tmp_path / "many.jsonl"
+    many.write_text('{"prompt": "a", "image": "image.png"}')
+    for_text = ("t2v", "--prompts-file", many, "--device", "cpu", "--model", t2v)
+    assert "makes no video from an image" in _error(capsys, *for_text)
 
 
 def test_a_video_without_a_recipe_and_a_file_in_the_way_get_one_sentence(
@@ -151,12 +158,13 @@ def test_help_loads_no_torch_and_names_every_command() -> None:
         "for name in [*COMMANDS]:\n"
         "    try: main([name, '--help'])\n"
         "    except SystemExit: pass\n"
-        "main(['--help']); sys.exit(bool({'torch', 'diffusers', 'av'} & set(sys.modules)))"
+        "main(['--help'])\n"
+        "sys.exit(bool({'torch', 'diffusers', 'av', 'gradio'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
-    for name in ("t2v", "i2v", "replay", "decode", "info", "bench", "gallery"):
+    for name in ("t2v", "i2v", "replay", "decode", "info", "bench", "gallery", "serve"):
         assert f"  {name} " in result.stdout
     assert "WIDTHxHEIGHT" in result.stdout

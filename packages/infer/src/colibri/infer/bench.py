@@ -24,6 +24,7 @@ from colibri.infer.config import BenchConfig
 from colibri.infer.decode import Say, free_memory
 from colibri.infer.denoise import denoise, encode_prompt, load_denoiser, needed_prompts
 from colibri.infer.finish import decode_clip
+from colibri.infer.jobs import job_of
 from colibri.infer.models import Machine
 from colibri.infer.settings import describe, make_recipes
 
@@ -108,7 +109,14 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
     source = models.find_model(config.model, config.revision)
     say(source.line())
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
-    recipe = make_recipes(config, source, machine, say=say)[0].recipe
+    (planned,) = make_recipes(
+        config,
+        [job_of(config.prompt, config.seed, negative_prompt=config.negative_prompt)],
+        source,
+        machine,
+        say=say,
+    )
+    recipe = planned.recipe
     say(describe(recipe, machine, 1))
     meter = Meter(machine.device)
     runs = 1 + config.repeats

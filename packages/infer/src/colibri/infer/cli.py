@@ -144,7 +144,7 @@ def _bench(argv: list[str]) -> int:
 def _gallery(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="infer gallery",
-        description="One HTML page of a folder's videos with prompts and recipes.",
+        description="One HTML page of a folder's videos with prompts, recipes and scores.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of videos")
     parser.add_argument("--out", type=Path, help="the page (DIR/gallery.html)")
@@ -156,12 +156,41 @@ def _gallery(argv: list[str]) -> int:
     how.add_argument(
         "--link", dest="embed", action="store_const", const=False, help="videos beside the page"
     )
+    parser.add_argument(
+        "--score",
+        action="store_true",
+        help="score the tiny models' videos of coloured shapes first, into the JSON beside each",
+    )
     arguments = parser.parse_args(argv)
     from colibri.infer.gallery import write_gallery
 
     print(
-        write_gallery(arguments.folder, arguments.out, embed=arguments.embed, title=arguments.title)
+        write_gallery(
+            arguments.folder,
+            arguments.out,
+            embed=arguments.embed,
+            title=arguments.title,
+            score=arguments.score,
+        )
     )
+    return 0
+
+
+def _serve(argv: list[str]) -> int:
+    from colibri.infer.config import ServeConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        ServeConfig,
+        rest,
+        prog="infer serve",
+        description="A page in the browser to make videos on, on this machine alone unless --host "
+        "says otherwise. --config FILE.toml sits below the flags.",
+        toml=toml,
+    )
+    from colibri.infer.serve import serve
+
+    serve(config, say=_say)
     return 0
 
 
@@ -198,6 +227,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "bench": _bench,
     "gallery": _gallery,
+    "serve": _serve,
 }
 
 _SUMMARIES = {
@@ -207,5 +237,6 @@ _SUMMARIES = {
     "decode": "finish a render from its latents",
     "info": "what a model is, how it is run, what it needs",
     "bench": "time and memory of a video, stage by stage",
-    "gallery": "an HTML page of a folder's videos",
+    "gallery": "an HTML page of a folder's videos, with their scores",
+    "serve": "a page in the browser to make videos on",
 }

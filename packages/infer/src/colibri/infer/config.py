@@ -13,7 +13,7 @@ DecodeMode = Literal["auto", "whole", "chunks", "tiles", "cpu"]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MachineConfig:
     """Where the model is, and what it runs on."""
 
@@ -32,29 +32,22 @@ class MachineConfig:
     same frames), tiles (nearly the same), and the CPU."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RenderConfig(MachineConfig):
-    """Prompts in, videos out."""
+@dataclass(frozen=True, kw_only=True)
+class LookConfig:
+    """How videos are sampled. A setting without a value is as the model folder says."""
 
-    prompt: str | None = None
-    """What the video shows."""
-    prompts_file: Path | None = None
-    """Many: a text file with a prompt a line (# begins a comment), or .jsonl with objects of
-    prompt and, as wanted, negative_prompt, seed and image."""
     negative_prompt: str | None = None
     """What it shall not show; for guidance other than 1. Without it: the model's own."""
-    seed: int = 0
-    """Of the first video; each further one of a prompt has the next seed."""
-    num_videos: int = 1
-    """Videos of each prompt."""
     steps: int | None = None
-    """Sampling steps. This and the next three without a value: as the model folder says."""
+    """Sampling steps. Without it: as the model folder says."""
     sampler: str | None = None
-    """unipc, euler, or lcm (also called consistency) for few-step students."""
+    """unipc, euler, or lcm (also called consistency) for few-step students. Without it: as the
+    model folder says."""
     shift: float | None = None
-    """Shift of the noise schedule."""
+    """Shift of the noise schedule. Without it: as the model folder says."""
     guidance: float | None = None
-    """Classifier-free guidance; 1 is without and costs half."""
+    """Classifier-free guidance; 1 is without and costs half. Without it: as the model folder
+    says."""
     size: Size | None = None
     """Width x height. Without it: the model's own."""
     frames: int | None = None
@@ -74,28 +67,76 @@ class RenderConfig(MachineConfig):
     Without it: flash where flash-attn is installed and can be used, else PyTorch's own."""
     compile: Flag = False
     """torch.compile, block by block: slower first step, faster others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedConfig:
+    """What is to be made, and where it goes."""
+
+    prompt: str | None = None
+    """What the video shows."""
+    prompts_file: Path | None = None
+    """Many: a text file with a prompt a line (# begins a comment), or .jsonl with objects of
+    prompt and, as wanted, negative_prompt, seed and image."""
+    seed: int = 0
+    """Of the first video; each further one of a prompt has the next seed."""
+    num_videos: int = 1
+    """Videos of each prompt."""
     out: Path = Path("out/videos")
     """Folder of the videos, or a file that ends in .mp4 where there is one video."""
+    preview: int = 0
+    """Every so many steps show the video so far: a rough picture, NAME.preview.png beside the
+    video until that is there. 0: never."""
     keep_latents: Flag = False
     """Keep the latents once the video is written."""
     plan: Flag = False
     """Print what would be done and stop."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Fields of the last base come first, in --help too.
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig(MachineConfig, LookConfig, WantedConfig):
+    """Prompts in, videos out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class T2vConfig(RenderConfig):
     """Text to video."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class I2vConfig(RenderConfig):
-    """Image and text to video."""
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """The first frame."""
 
     image: Path | None = None
     """The first frame; scaled and cropped at its centre where its size is another."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
+class I2vConfig(RenderConfig, ImageConfig):
+    """Image and text to video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageConfig:
+    """Where the page is, and where its videos go."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. 127.0.0.1: this machine alone; 0.0.0.0: whoever can reach it."""
+    port: int = 7860
+    """Port to listen on; 0 takes a free one."""
+    out: Path = Path("out/videos")
+    """Folder of the videos; those that are there are the page's history."""
+    preview: int = 1
+    """Every so many steps show the video so far. 0: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig(MachineConfig, LookConfig, PageConfig):
+    """A page in the browser; prompt, image, seed and steps are asked there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeConfig(MachineConfig):
     """Finish a render from its latents."""
 
@@ -115,13 +156,20 @@ class ReplayConfig:
     """cpu, cuda, ... Without it: a GPU where there is one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BenchConfig(RenderConfig):
-    """One prompt, rendered again and again."""
+@dataclass(frozen=True, kw_only=True)
+class RunsConfig:
+    """What is measured, how often, and where the figures go."""
 
+    prompt: str = "a red circle moves left over a blue background"
+    """What the video shows."""
+    seed: int = 0
+    """Of the video."""
     repeats: int = 3
     """Warm runs after the cold one."""
-    prompt: str | None = "a red circle moves left over a blue background"
-    """What the video shows."""
     json: Path = Path("out/bench.json")
     """Where the figures go as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(MachineConfig, LookConfig, RunsConfig):
+    """One prompt, rendered again and again; nothing of the video is kept."""

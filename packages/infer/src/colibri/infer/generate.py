@@ -6,23 +6,30 @@ all: the same command again goes on where a killed one stopped.
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.latents import read_latents, write_latents
 from colibri.infer import models
-from colibri.infer.config import RenderConfig
+from colibri.infer.config import I2vConfig, RenderConfig
 from colibri.infer.decode import Say
-from colibri.infer.denoise import denoise, encode_prompts, load_denoiser, needed_prompts, step_bar
+from colibri.infer.denoise import denoise, needed_prompts, step_bar
 from colibri.infer.finish import CLIP, finish
 from colibri.infer.image import write_png
+from colibri.infer.jobs import Job, jobs_of
+from colibri.infer.kept import Kept
 from colibri.infer.outputs import Outputs, check_writable, is_done, outputs_of, sweep, writing
+from colibri.infer.preview import Previewer
 from colibri.infer.recap import AUTO, OFF, RULES
 from colibri.infer.recipe import Made, Recipe, from_json, read_video, to_json
-from colibri.infer.settings import Planned, describe, make_recipes
+from colibri.infer.settings import Planned, check_takes_image, describe, make_recipes
+
+if TYPE_CHECKING:
+    from colibri.core.wan.sampler import OnStep, Step
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +54,49 @@ class Rendered:
     """False where it was there before."""
 
 
-def generate(config: RenderConfig, *, say: Say = log.info) -> tuple[Rendered, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """How far a render is."""
+
+    stage: Literal["load", "denoise", "decode"]
+    step: int = 0
+    """Steps that are done."""
+    steps: int = 0
+    preview: Path | None = None
+    """A picture of the video so far, where there is a new one."""
+
+
+Watch = Callable[[Moment], object]
+"""Hears each `Moment`; what it raises stops the render."""
+
+
+def generate(
+    config: RenderConfig,
+    *,
+    say: Say = log.info,
+    watch: Watch = lambda _: None,
+    kept: Kept | None = None,
+) -> tuple[Rendered, ...]:
     """Make every video that `config` asks for; those that are there already are left alone.
 
-    UserError in one sentence for bad input, and where memory runs out in every way.
+    `kept` holds embeddings and weights from one call to the next. UserError in one sentence for bad
+    input, and where memory runs out in every way.
     """
     source = models.find_model(config.model, config.revision)
     say(source.line())
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
-    planned = make_recipes(config, source, machine, say=say)
+    planned = make_recipes(config, _jobs(config, source), source, machine, say=say)
     say(describe(planned[0].recipe, machine, len(planned)))
     tasks = find_tasks(config, planned, say=say)
 
+    kept = kept or Kept()
     new = [task for task in tasks if task.state == "new"]
-    prompts = [prompt for task in new for prompt in needed_prompts(task.planned.recipe)]
-    embeddings = encode_prompts(source, machine, prompts) if new else {}
+    if any(task.state != "done" for task in tasks):
+        watch(Moment(stage="load"))
     if new:
-        model = load_denoiser(source, machine, new[0].planned.recipe)
+        prompts = [prompt for task in new for prompt in needed_prompts(task.planned.recipe)]
+        embeddings = kept.embeddings(source, machine, prompts)
+        model = kept.denoiser(source, machine, new[0].planned.recipe)
     elif any(task.state == "denoised" for task in tasks):
         model = models.load(source, machine, "vae")
 
@@ -77,7 +110,14 @@ def generate(config: RenderConfig, *, say: Say = log.info) -> tuple[Rendered, ..
             continue
         begin = time.perf_counter()
         if task.state == "new":
-            with step_bar(recipe) as on_step:
+            watch(Moment(stage="denoise", steps=recipe.flow.steps))
+            previewer = Previewer(model, outputs.preview, config.preview, say=say)
+            with step_bar(recipe) as tick:
+
+                def on_step(step: "Step", tick: "OnStep" = tick) -> None:
+                    tick(step)
+                    watch(_moment(step, previewer(step)))  # noqa: B023 (called within this turn)
+
                 latents = denoise(model, recipe, embeddings, task.planned.first, on_step=on_step)
             with writing(outputs.latents):
                 if task.planned.first is not None and recipe.image is not None:
@@ -89,12 +129,14 @@ def generate(config: RenderConfig, *, say: Say = log.info) -> tuple[Rendered, ..
                     vae_hash=recipe.model.vae,
                     recipe=to_json(recipe),
                 )
+        watch(Moment(stage="decode"))
         made = finish(
             *(model, machine, recipe, outputs),
             latents=outputs.latents,
             mode=config.decode,
             say=say,
         )
+        outputs.preview.unlink(missing_ok=True)
         if not config.keep_latents:
             outputs.latents.unlink()
         say(f"{outputs.video}  ({time.perf_counter() - begin:.1f} s)")
@@ -126,7 +168,7 @@ def plan(config: RenderConfig, *, say: Say = log.info) -> str:
     rewritten = config.recap not in (AUTO, OFF, RULES)
     if rewritten:  # by a language model, which is not loaded for a plan
         config = replace(config, recap=OFF)
-    planned = make_recipes(config, source, machine, say=say)
+    planned = make_recipes(config, _jobs(config, source), source, machine, say=say)
     recipe = planned[0].recipe
     shape = source.family.latent_shape(recipe.video)
     latents = "x".join(map(str, (shape.channels, shape.frames, shape.height, shape.width)))
@@ -145,6 +187,18 @@ def plan(config: RenderConfig, *, say: Say = log.info) -> str:
         there = "  (there already)" if place.exists() else ""
         lines.append("a video of the rewritten prompt" if rewritten else f"{place}{there}")
     return "\n".join(lines)
+
+
+def _jobs(config: RenderConfig, source: models.Source) -> tuple[Job, ...]:
+    if isinstance(config, I2vConfig):
+        check_takes_image(source)  # before a missing image is asked for
+    if config.preview < 0:
+        raise UserError(f"--preview {config.preview} is not a number of steps", hint="0 is never")
+    return jobs_of(config)
+
+
+def _moment(step: "Step", preview: Path | None) -> Moment:
+    return Moment(stage="denoise", step=step.index + 1, steps=step.steps, preview=preview)
 
 
 def _has_latents(outputs: Outputs, recipe: Recipe, say: Say) -> bool:

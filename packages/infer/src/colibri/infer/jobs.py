@@ -22,6 +22,23 @@ class Job:
     image: Path | None
 
 
+def job_of(
+    prompt: str,
+    seed: int,
+    *,
+    negative_prompt: str | None = None,
+    image: Path | None = None,
+    where: str = "--prompt",
+) -> Job:
+    """One wanted video. UserError in one sentence, beginning with `where`, for bad input."""
+    return Job(
+        prompt=_text(prompt, where),
+        negative_prompt=_negative(negative_prompt, where),
+        seed=_seed(seed, where),
+        image=image,
+    )
+
+
 def jobs_of(config: RenderConfig) -> tuple[Job, ...]:
     """Every wanted video, in order. UserError in one sentence, with the line in a prompts file."""
     if config.num_videos < 1:
@@ -39,11 +56,13 @@ def jobs_of(config: RenderConfig) -> tuple[Job, ...]:
     for where, entry in entries:
         first = _seed(entry.get("seed", config.seed), where)
         for index in range(config.num_videos):
-            job = Job(
-                prompt=_text(entry["prompt"], where),
-                negative_prompt=_negative(entry.get("negative_prompt"), config, where),
-                seed=_seed(first + index, where),
+            own = entry.get("negative_prompt")
+            job = job_of(
+                entry["prompt"],
+                first + index,
+                negative_prompt=config.negative_prompt if own is None else own,
                 image=entry.get("image"),
+                where=where,
             )
             if isinstance(config, I2vConfig) and job.image is None:
                 raise UserError(
@@ -106,13 +125,12 @@ def _text(value: object, where: str, *, what: str = "prompt") -> str:
     return _valid(value, where)
 
 
-def _negative(value: object, config: RenderConfig, where: str) -> str | None:
-    chosen = config.negative_prompt if value is None else value
-    if chosen is None:
+def _negative(value: object, where: str) -> str | None:
+    if value is None:
         return None
-    if not isinstance(chosen, str):
+    if not isinstance(value, str):
         raise UserError(f"{where}: the negative prompt is not a text")
-    return _valid(chosen, where)
+    return _valid(value, where)
 
 
 def _valid(text: str, where: str) -> str:

@@ -13,7 +13,10 @@ from colibri.infer.recipe import Recipe, read_video
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """The files of one video: NAME.mp4, and beside it .json, .first.png, .latents.safetensors."""
+    """The files of one video: NAME.mp4, and beside it .json and .first.png.
+
+    While it is being made also .preview.png and .latents.safetensors.
+    """
 
     video: Path
 
@@ -30,6 +33,11 @@ class Outputs:
     def latents(self) -> Path:
         """The latents, from the end of denoising to the end of decoding."""
         return self.beside(".latents.safetensors")
+
+    @property
+    def preview(self) -> Path:
+        """A rough picture of the video so far, until the video is there."""
+        return self.beside(".preview.png")
 
 
 def outputs_of(out: Path, recipe: Recipe, *, count: int = 1) -> Outputs:

@@ -1,6 +1,7 @@
 """From flags and a model's defaults to one recipe a video; every check that needs no weights."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -8,10 +9,10 @@ from typing import TypeVar
 from colibri.core.errors import UserError
 from colibri.core.geometry import VideoShape, swapped_size_hint
 from colibri.infer import tuning
-from colibri.infer.config import RenderConfig
+from colibri.infer.config import LookConfig
 from colibri.infer.decode import Say
 from colibri.infer.image import Frame, hash_pixels, read_image
-from colibri.infer.jobs import Job, jobs_of
+from colibri.infer.jobs import Job
 from colibri.infer.models import Machine, Source
 from colibri.infer.recap import recaption
 from colibri.infer.recipe import Recipe, with_image
@@ -31,10 +32,9 @@ class Planned:
 
 
 def make_recipes(
-    config: RenderConfig, source: Source, machine: Machine, *, say: Say
+    config: LookConfig, jobs: Sequence[Job], source: Source, machine: Machine, *, say: Say
 ) -> tuple[Planned, ...]:
-    """Recipes of every wanted video, in order. UserError in one sentence for bad input."""
-    jobs = jobs_of(config)
+    """A recipe for every job, in order. UserError in one sentence for bad input."""
     video = check_size(config, source, say=say)
     loras = tuning.read_loras(config.lora)
     sampler, guidance = choose_sampler(config, source), choose_guidance(config, source)
@@ -44,8 +44,8 @@ def make_recipes(
         steps=_positive("--steps", config.steps),
         shift=_positive("--shift", config.shift),
     )
-    if any(job.image for job in jobs) and not source.family.expand_timesteps:
-        raise UserError(f"{source.family.name} makes no video from an image", hint="use infer t2v")
+    if any(job.image for job in jobs):
+        check_takes_image(source)
     images: dict[Path | None, Frame | None] = {None: None}
     for job in jobs:
         if job.image not in images:
@@ -81,7 +81,17 @@ def make_recipes(
     return tuple(planned)
 
 
-def check_size(config: RenderConfig, source: Source, *, say: Say) -> VideoShape:
+def check_takes_image(source: Source) -> None:
+    """UserError where the model makes videos from text only."""
+    if not source.family.expand_timesteps:
+        raise UserError(
+            f"--model {source.asked} ({source.family.name}) makes no video from an image, only "
+            "from text",
+            hint="use infer t2v, or a model of the TI2V form",
+        )
+
+
+def check_size(config: LookConfig, source: Source, *, say: Say) -> VideoShape:
     """The video's size. UserError with the nearest one where codec or patch do not divide it."""
     default = source.family.video
     height, width = config.size or (default.height, default.width)
@@ -93,7 +103,7 @@ def check_size(config: RenderConfig, source: Source, *, say: Say) -> VideoShape:
     return video
 
 
-def choose_sampler(config: RenderConfig, source: Source) -> str:
+def choose_sampler(config: LookConfig, source: Source) -> str:
     """The sampler's own name. UserError for one that is not known."""
     from colibri.core.wan.sampler import SAMPLERS
 
@@ -105,7 +115,7 @@ def choose_sampler(config: RenderConfig, source: Source) -> str:
     return name
 
 
-def choose_guidance(config: RenderConfig, source: Source) -> float:
+def choose_guidance(config: LookConfig, source: Source) -> float:
     """The weight of classifier-free guidance; 1 is without."""
     guidance = config.guidance
     if guidance is None:
