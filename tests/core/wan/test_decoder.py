@@ -1,6 +1,7 @@
 """Pixels, latents and the VAE's hash."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from colibri.core.wan import WanModel
 from colibri.core.wan.decoder import (
     LatentStats,
     WanDecoder,
+    decode_stream,
     encode_video,
     hash_vae,
     hash_vae_folder,
@@ -54,6 +56,49 @@ def test_geometry_of_the_codec_is_that_of_the_network(
     decoder = WanDecoder(model.vae)
     assert latents.shape == (1, decoder.codec.channels, 2, 4, 2)
     assert decoder.decode(latents).shape == video.shape
+
+
+def _latents(frames: int) -> torch.Tensor:
+    return torch.randn(2, 16, frames, 4, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["ti2v", "t2v"])
+def test_every_plan_of_chunks_is_the_whole(name: str, request: pytest.FixtureRequest) -> None:
+    vae = request.getfixturevalue(name).vae
+    latents = _latents(6)
+    with torch.no_grad():
+        whole = vae.decode(latents).sample
+    assert torch.equal(torch.cat(list(decode_stream(vae, latents)), dim=2), whole)
+    for chunk in (2, 3, 8):
+        parts = list(decode_stream(vae, latents, chunk=chunk))
+        assert [part.shape[2] for part in parts][:2] == [1, 4 * min(chunk, 5)]
+        assert (torch.cat(parts, dim=2) - whole).abs().max() <= 1e-5
+    pieces = (latents[:, :, start:end] for start, end in ((0, 3), (3, 4), (4, 6)))
+    joined = torch.cat(list(decode_stream(vae, pieces, chunk=2)), dim=2)
+    assert (joined - whole).abs().max() <= 1e-5
+
+
+def test_streams_do_not_mix_and_come_as_they_are_asked(t2v: WanModel) -> None:
+    latents = _latents(3)
+    asked: list[int] = []
+
+    def pieces() -> Iterator[torch.Tensor]:
+        for index in range(3):
+            asked.append(index)
+            yield latents[:, :, index : index + 1]
+
+    one, other = decode_stream(t2v.vae, pieces()), decode_stream(t2v.vae, latents.flip(2))
+    parts = [next(one)]
+    assert asked == [0]
+    flipped = [next(other)]
+    parts += [next(one), next(one)]
+    flipped += list(other)
+    with torch.no_grad():
+        whole = t2v.vae.decode(latents).sample
+        assert (torch.cat(parts, dim=2) - whole).abs().max() <= 1e-5
+        assert torch.equal(torch.cat(flipped, dim=2), t2v.vae.decode(latents.flip(2)).sample)
+    with pytest.raises(UserError, match="chunk of 0 latents"):
+        next(decode_stream(t2v.vae, latents, chunk=0))
 
 
 def test_the_hash_follows_weights_and_statistics_and_not_the_form(

@@ -155,6 +155,22 @@ def test_a_students_schedule_travels_with_its_weights(saved: Path) -> None:
     assert model.sampling_schedule(sampler="unipc", shift=8.0) == FlowSchedule.unipc(3, 8.0)
 
 
+def test_a_students_causal_form_travels_with_its_weights(
+    ti2v: wan.WanModel, copied: Path, tmp_path: Path
+) -> None:
+    assert wan.load(copied, parts=()).family.causal is None
+    causal = wan.Causal(first_block=1, block=3, sink=1, window=6)
+    wan.save(replace(ti2v, family=replace(ti2v.family, causal=causal)), tmp_path / "causal")
+    assert wan.describe(tmp_path / "causal")[0].causal == causal
+    for wrong, says in (
+        ({"block": 3, "window": 2}, "window of 2 frames does not hold a block of 3"),
+        ({"blok": 3}, "unknown key 'blok'; did you mean 'block'"),
+    ):
+        _edit("colibri.json", causal=wrong)(tmp_path / "causal")
+        with pytest.raises(UserError, match=says):
+            wan.load(tmp_path / "causal", parts=())
+
+
 def test_diffusers_opens_what_we_save(saved: Path, ti2v: wan.WanModel) -> None:
     from diffusers import WanPipeline
 

@@ -6,7 +6,7 @@ un-normalises, whatever decodes.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,40 @@ class WanDecoder:
         return video
 
 
+@torch.no_grad()
+def decode_stream(
+    vae: Any, raw_BCTHW: Tensor | Iterable[Tensor], *, chunk: int = 1
+) -> Iterator[Tensor]:
+    """Video (B, 3, frames, height, width) in [-1, 1] of an `AutoencoderKLWan`, part after part.
+
+    Latents are un-normalised; they may come in pieces along time, as a rollout makes them. After
+    the first latent, which stands alone (diffusers' upsampling in time needs that), `chunk` latents
+    are decoded at once: more is faster and takes more memory. Joined, the parts are what
+    `vae.decode` gives: bit for bit of one piece in chunks of 1, else up to rounding. Memory does
+    not grow with the length, and the convolutions' memory is the call's own, so streams do not mix.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+    if chunk < 1:
+        raise UserError(f"a chunk of {chunk} latents is too small", hint="use 1 or more")
+    convolutions = sum(isinstance(one, WanCausalConv3d) for one in vae.decoder.modules())
+    memory: list[Tensor | str | None] = [None] * convolutions
+    first = True
+    for piece in [raw_BCTHW] if isinstance(raw_BCTHW, Tensor) else raw_BCTHW:
+        # The loop of AutoencoderKLWan._decode (models/autoencoders/autoencoder_kl_wan.py, 0.42)
+        x = vae.post_quant_conv(piece.to(vae.device, vae.dtype))
+        start = 0
+        while start < x.shape[2]:
+            end = start + (1 if first else chunk)
+            video = vae.decoder(
+                x[:, :, start:end], feat_cache=memory, feat_idx=[0], first_chunk=first
+            )
+            if vae.config.patch_size is not None:
+                video = unpatchify(video, patch_size=vae.config.patch_size)
+            yield video.clamp(-1, 1)
+            start, first = end, False
+
+
 def decode_latents(decoder: Decoder, latents_BCTHW: Tensor, stats: LatentStats) -> Tensor:
     """Video in [-1, 1] from normalised latents."""
     return decoder.decode(stats.unnormalise(latents_BCTHW))
@@ -120,7 +154,7 @@ def to_frames(video_BCTHW: Tensor) -> NDArray[np.uint8]:
 
 def hash_vae(vae: Any) -> str:
     """SHA-256 over a VAE's weights and latent statistics, as loaded: its dtype counts."""
-    return _hash(vae.config, vae.state_dict().items())
+    return hash_vae_weights(vae.config, vae.state_dict().items())
 
 
 def hash_vae_folder(folder: Path) -> str:
@@ -138,10 +172,11 @@ def hash_vae_folder(folder: Path) -> str:
                 for name in tensors.keys():  # noqa: SIM118 (a handle, not a dict)
                     yield name, tensors.get_tensor(name)
 
-    return _hash(config, read())
+    return hash_vae_weights(config, read())
 
 
-def _hash(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def hash_vae_weights(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """`hash_vae` of weights by diffusers' names, and of the statistics in a VAE's config."""
     parts = {}
     for name, tensor in tensors:
         plain = tensor.detach().cpu().contiguous()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from colibri.core.errors import UserError
 from colibri.core.geometry import Codec, LatentShape, VideoShape
 
 if TYPE_CHECKING:
@@ -32,6 +33,57 @@ class Defaults:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Causal:
+    """How a causal student cuts a clip and what a block sees; all in latent frames."""
+
+    first_block: int = 1
+    """Frames of the first block; 1 lets a given image be it."""
+    block: int = 3
+    """Frames of every later block."""
+    sink: int = 0
+    """First frames of the clip that every block sees, however far away."""
+    window: int | None = None
+    """Latest frames that a block sees, its own among them and the sink's not; None: all."""
+
+    def __post_init__(self) -> None:
+        if self.first_block < 1 or self.block < 1 or self.sink < 0:
+            raise UserError(
+                f"causal blocks of {self.first_block} and {self.block} frames with a sink of "
+                f"{self.sink} are not possible",
+                hint="first_block and block have to be 1 or more, sink 0 or more",
+            )
+        if self.window is not None and self.window < max(self.first_block, self.block):
+            raise UserError(
+                f"a causal window of {self.window} frames does not hold a block of "
+                f"{max(self.first_block, self.block)}",
+                hint="the window includes the block itself",
+            )
+
+    def blocks(self, frames: int) -> tuple[tuple[int, int], ...]:
+        """(start, end) of each block of a clip. UserError where `frames` ends inside a block."""
+        rest = frames - self.first_block
+        if rest < 0 or rest % self.block:
+            lower = self.first_block + max(rest, 0) // self.block * self.block
+            raise UserError(
+                f"{frames} latent frames do not end with a causal block ({self.first_block}, then "
+                f"{self.block} each)",
+                hint=f"use {lower} or {lower + self.block}",
+            )
+        starts = [0, *range(self.first_block, frames, self.block)]
+        return tuple(zip(starts, [*starts[1:], frames], strict=True))
+
+    def seen(self, start: int, end: int) -> tuple[int, ...]:
+        """Frames that the block of frames `start` to `end` (without) sees, in order.
+
+        Their places in this tuple are their positions in time.
+        """
+        oldest = 0 if self.window is None else end - self.window
+        if oldest <= self.sink:
+            return tuple(range(end))
+        return (*range(self.sink), *range(oldest, end))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFamily:
     """One form of Wan model and how it is run."""
 
@@ -49,6 +101,8 @@ class ModelFamily:
     defaults: Defaults
     sizes: tuple[tuple[int, int], ...] = ()
     """Sizes it was trained for, (height, width): what `geometry.swapped_size_hint` knows."""
+    causal: Causal | None = None
+    """Of a student that makes a video block after block."""
 
     @property
     def codec(self) -> Codec:

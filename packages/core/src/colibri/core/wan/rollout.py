@@ -1,6 +1,12 @@
-"""Whole-clip generation: text, and a first frame where there is one, to normalised latents."""
+"""Text, and a first frame where there is one, to normalised latents: a clip at once, or in blocks.
 
-from dataclasses import replace
+The same functions serve training and inference.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -8,7 +14,11 @@ from torch import Tensor
 
 from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape
-from colibri.core.schedule import FlowSchedule
+from colibri.core.schedule import FlowSchedule, add_noise, x0_from_velocity
+from colibri.core.wan.attention import Prompt
+from colibri.core.wan.cache import KVCache, Store
+from colibri.core.wan.causal import Text, block_velocity, extend
+from colibri.core.wan.family import Causal
 from colibri.core.wan.sampler import (
     SAMPLERS,
     Generators,
@@ -78,6 +88,143 @@ def whole_clip(
         on_step=on_step if on_step is None or first is None else _keeping(first, on_step),
     )
     return latents if first is None else keep_first(latents, first)
+
+
+Noise = Callable[[int, int, tuple[int, ...]], Tensor]
+"""(block, step, shape (B, C, T, H, W)) -> standard normal noise in the dtype to sample in."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Block:
+    """A finished block of an endless clip."""
+
+    index: int
+    start: int
+    """Its first latent frame, from the clip's beginning."""
+    latents_BCTHW: Tensor
+    """Normalised; with a graph behind it in training."""
+    cache: KVCache
+    """What the next block sees, this one included: a rollout goes on from it."""
+
+
+def block_rollout(
+    model: Any,
+    text: Text,
+    *,
+    shape: LatentShape,
+    causal: Causal,
+    schedule: FlowSchedule,
+    noise: Noise,
+    blocks: int | None = None,
+    first_BCTHW: Tensor | None = None,
+    cache: KVCache | None = None,
+    store: Store = "same",
+    exit_step: int | None = None,
+    train: bool = False,
+    around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Iterator[Block]:
+    """Block after block, each by few consistency steps on what came before; memory stays constant.
+
+    Each step jumps to the noise-free estimate and puts fresh noise on it at the next level; then a
+    pass at level 0 writes the block's keys and values, as in Self-Forcing (arXiv 2506.08009).
+    `blocks` is how many to make, None without end. Of `shape` the frames do not count.
+
+    `first_BCTHW` are given clean latents (batch B or 1) that take the place of block 0. `cache`
+    goes on where an earlier rollout ended. `store` is how a new cache keeps its numbers.
+
+    Training ends every block at step `exit_step` (from 0, None: the last), and with `train` that
+    step alone leaves a graph: none of the steps before it, and none through the cache. `around` is
+    entered for each pass through the model (autocast, the choice of an adapter).
+
+    UserError for a first frame that is not one block, and for an exit step that does not exist.
+    """
+    last = schedule.steps - 1 if exit_step is None else exit_step
+    if not 0 <= last < schedule.steps:
+        raise UserError(f"there is no step {last} in a schedule of {schedule.steps} steps")
+    cache = KVCache(causal=causal, store=store) if cache is None else cache
+    batch = (text.text_BLD if isinstance(text, Prompt) else text).shape[0]
+    index = _blocks_in(cache)
+    end = None if blocks is None else index + blocks
+    while end is None or index < end:
+        start = cache.frames
+        count = causal.block if index else causal.first_block
+        size = (batch, shape.channels, count, shape.height, shape.width)
+        if first_BCTHW is not None and index == 0:
+            latents = _given(first_BCTHW, size).to(model.device)
+        else:
+            latents = _denoised(
+                model, text, cache, size, schedule, noise, index, last, train, around
+            )
+        with torch.no_grad(), around():
+            _, cache = extend(model, latents.detach(), text, cache)
+        yield Block(index=index, start=start, latents_BCTHW=latents, cache=cache)
+        index += 1
+
+
+def seeded_noise(
+    seeds: Sequence[int],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Noise:
+    """Noise that depends on a sample's seed, the block and the step alone.
+
+    So a rollout that goes on after a kill, or a sample in another batch, gets the same.
+    """
+
+    def draw(block: int, step: int, size: tuple[int, ...]) -> Tensor:
+        generators = []
+        for seed in seeds:
+            digest = hashlib.sha256(f"{seed} {block} {step}".encode()).digest()
+            generators.append(torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1))
+        return draw_noise(size, generators, device=device, dtype=dtype)
+
+    return draw
+
+
+def _denoised(
+    model: Any,
+    text: Text,
+    cache: KVCache,
+    size: tuple[int, ...],
+    schedule: FlowSchedule,
+    noise: Noise,
+    index: int,
+    last: int,
+    train: bool,
+    around: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> Tensor:
+    """Noise-free estimate of a block after steps 0 to `last`."""
+    x = noise(index, 0, size)
+    for step in range(last + 1):
+        sigma = schedule.sigmas[step]
+        with torch.set_grad_enabled(train and step == last), around():
+            predicted = block_velocity(
+                model, x, sigma, text, cache, timestep=schedule.timesteps[step]
+            )
+            estimate = x0_from_velocity(x, predicted, sigma)
+        if step < last:
+            x = add_noise(estimate, noise(index, step + 1, size), schedule.sigmas[step + 1])
+    return estimate
+
+
+def _blocks_in(cache: KVCache) -> int:
+    if cache.frames == 0:
+        return 0
+    blocks, rest = divmod(cache.frames - cache.causal.first_block, cache.causal.block)
+    if blocks < 0 or rest:
+        raise UserError(f"the cache ends inside a block, after {cache.frames} frames")
+    return blocks + 1
+
+
+def _given(first_BCTHW: Tensor, size: tuple[int, ...]) -> Tensor:
+    if first_BCTHW.ndim != 5 or tuple(first_BCTHW.shape[1:]) != size[1:]:
+        raise UserError(
+            f"the given latents have the shape {tuple(first_BCTHW.shape)}, the first block "
+            f"(batch, {', '.join(map(str, size[1:]))})",
+            hint="an image starts a clip of a model whose first block is 1 frame",
+        )
+    return first_BCTHW.expand(size[0], -1, -1, -1, -1)
 
 
 def _keeping(first_BCTHW: Tensor, on_step: OnStep) -> OnStep:
