@@ -43,9 +43,9 @@ class Scarce:
         self._spend()
         return self.vae.decode(*arguments)
 
-    def decoder(self, *arguments: Any, **more: Any) -> Any:
+    def post_quant_conv(self, x: torch.Tensor) -> Any:
         self._spend()
-        return self.vae.decoder(*arguments, **more)
+        return self.vae.post_quant_conv(x)
 
 
 @pytest.fixture(scope="module", params=["ti2v", "t2v"])

@@ -37,7 +37,7 @@ def describe_model(source: Source) -> str:
     guided = "none" if default.guidance == 1 else f"{default.guidance:g}"
     rows.append(("guidance", guided))
     for part, need in wan.measure(family, dtype="bfloat16").items():
-        size = sum(path.stat().st_size for path in (source.folder / part).glob("*.safetensors"))
+        size = sum(path.stat().st_size for path in wan.part_files(source.folder, part))
         kind = "float32" if part == "vae" else "bfloat16"
         rows.append(
             (

@@ -6,7 +6,7 @@ on the CPU.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def free_memory() -> None:
 def _decode(vae: Any, raw_BCTHW: "Tensor", way: str) -> Frames:
     import torch
 
-    from colibri.core.wan.decoder import to_frames
+    from colibri.core.wan.decoder import decode_stream, to_frames
 
     home = vae.device
     if way == "cpu":
@@ -94,28 +94,8 @@ def _decode(vae: Any, raw_BCTHW: "Tensor", way: str) -> Frames:
         with torch.no_grad():
             if way in ("whole", "tiles"):
                 return to_frames(vae.decode(raw_BCTHW.to(vae.device, vae.dtype)).sample)[0]
-            return np.concatenate([to_frames(part)[0] for part in _chunks(vae, raw_BCTHW)])
+            return np.concatenate([to_frames(part)[0] for part in decode_stream(vae, raw_BCTHW)])
     finally:
         vae.disable_tiling()
         vae.clear_cache()
         vae.to(home)
-
-
-def _chunks(vae: Any, raw_BCTHW: "Tensor") -> Iterator["Tensor"]:
-    """Video (1, 3, frames, H, W) in [-1, 1] of one latent frame after the other.
-
-    The loop of diffusers' AutoencoderKLWan._decode (models/autoencoders/autoencoder_kl_wan.py,
-    0.42), which keeps all frames on the device.
-    """
-    from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
-
-    vae.clear_cache()
-    for index in range(raw_BCTHW.shape[2]):
-        latent = vae.post_quant_conv(raw_BCTHW[:, :, index : index + 1].to(vae.device, vae.dtype))
-        vae._conv_idx = [0]
-        video = vae.decoder(
-            latent, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=index == 0
-        )
-        if vae.config.patch_size is not None:
-            video = unpatchify(video, patch_size=vae.config.patch_size)
-        yield video.clamp(-1, 1)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from colibri.core import wan
 from colibri.core.hashing import hash_file, hash_json
 from colibri.core.shards import write_json_whole
 
@@ -18,14 +19,9 @@ def cache_folder() -> Path:
 
 
 def hash_parts(folder: Path, parts: tuple[str, ...]) -> str:
-    """SHA-256 over the names and contents of the files in some parts of a model folder."""
-    files = [
-        path
-        for part in parts
-        for path in sorted((folder / part).rglob("*"))
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".model", ".txt")
-    ]
-    return hash_json([[str(path.relative_to(folder)), hash_kept(path)] for path in files])
+    """SHA-256 over the names and contents of the files in some parts of a model, in any layout."""
+    files = [(part, path) for part in parts for path in wan.part_files(folder, part)]
+    return hash_json([[part, path.name, hash_kept(path)] for part, path in files])
 
 
 def hash_kept(path: Path) -> str:
