@@ -48,6 +48,22 @@ def test_one_card_holds_the_5b_with_adapters_and_not_three_of_it() -> None:
         refuse_what_cannot_fit(FULL_SIZE, device="h200", processes=1)
 
 
+def test_eight_bits_halve_the_base() -> None:
+    lora = replace(FULL_SIZE, mode="lora")
+    whole, small = (plan(c, device="h200") for c in (lora, replace(lora, quantize="int8")))
+    assert small.parts_gb["shared base"] == pytest.approx(
+        0.5 * whole.parts_gb["shared base"], rel=0.05
+    )
+
+
+def test_sharding_splits_a_base_and_not_its_adapters() -> None:
+    lora = replace(FULL_SIZE, mode="lora", batched_cfg=False)
+    whole = plan(lora, device="h200", processes=4)
+    split = plan(replace(lora, shard=True), device="h200", processes=4)
+    assert split.parts_gb["shared base"] == pytest.approx(whole.parts_gb["shared base"] / 4)
+    assert split.parts_gb["student weights"] == whole.parts_gb["student weights"]
+
+
 def test_sharding_divides_what_is_held() -> None:
     whole = plan(FULL_SIZE, device="h200", processes=16)
     split = plan(replace(FULL_SIZE, shard=True), device="h200", processes=16)

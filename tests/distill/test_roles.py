@@ -1,10 +1,12 @@
 """Shared base and separate copies, averages, merging."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from colibri.core import wan
+from colibri.core.errors import UserError
 from colibri.distill.config import GuidanceConfig, TrainConfig
 from colibri.distill.ema import Ema
 from colibri.distill.objectives import Objective
@@ -142,6 +144,47 @@ def test_bf16_keeps_trained_weights_in_float32(model: wan.WanModel) -> None:
         exact = Separate.of(model.transformer).velocity("student", x, 0.5, of.text_BLD.float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, exact, rtol=0.1, atol=0.05)
+
+
+def test_a_base_in_eight_bits_is_near_and_adapters_learn_on_it(model: wan.WanModel) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    roles = Shared(copy.deepcopy(model.transformer), student_rank=2, critic_rank=2)
+    exact = _ask32(roles, "teacher")
+    whole = bytes_of(roles)
+    roles.quantize_base()
+    found = _ask32(roles, "teacher")
+    error = (found - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert 0 < error < 0.05
+    linear = sum(
+        module.weight.numel()
+        for name, module in roles.network("teacher").named_modules()
+        if name.endswith("base_layer")
+    )
+    assert 0.9 * 3 * linear < whole - bytes_of(roles) < 3 * linear  # less a scale a row
+    assert torch.equal(_ask32(roles, "student"), found)
+    out = roles.velocity("student", torch.randn(batch(2).size), 0.5, batch(2).text_BLD.float())
+    out.square().mean().backward()
+    trained = roles.trained("student")
+    assert all(w.grad is not None for name, w in trained.items() if ".lora_B." in name)
+
+
+def _ask32(roles: Roles, role: str) -> Tensor:
+    of = batch(2)
+    x = play(None, of).noise("x").float()
+    with torch.no_grad():
+        return roles.velocity(role, x, 0.7, of.text_BLD.float())  # type: ignore[arg-type]
+
+
+def test_eight_bits_without_torchao_are_refused(
+    model: wan.WanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchao", "torchao.quantization"):
+        monkeypatch.setitem(sys.modules, name, None)
+    roles = Shared(copy.deepcopy(model.transformer), student_rank=2, critic_rank=2)
+    with pytest.raises(UserError, match=r"needs torchao.*pip install torchao"):
+        roles.quantize_base()
+    with pytest.raises(UserError, match="--mode lora"):
+        Separate.of(copy.deepcopy(model.transformer)).quantize_base()
 
 
 def test_the_average_starts_late_and_follows_its_formula() -> None:

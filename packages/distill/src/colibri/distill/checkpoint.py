@@ -57,6 +57,18 @@ def save(
     return final
 
 
+def roll_back(folder: Path, good: Path) -> None:
+    """Make `good` the newest checkpoint of `folder`; later ones are removed."""
+    for later in _finished(folder):
+        if later.name > good.name:
+            shutil.rmtree(later)
+    if not (folder / good.name).exists():
+        part = folder / f".{good.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(good, part)
+        os.replace(part, folder / good.name)
+
+
 def latest(folder: Path) -> Path | None:
     """The newest finished checkpoint."""
     return next(reversed(_finished(folder)), None)

@@ -75,6 +75,58 @@ class DenoiseConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConsistencyConfig:
+    """The student's discrete consistency along the teacher's guided path."""
+
+    weight: float = 1.0
+    """Factor of the term."""
+    grid: int = 48
+    """Levels between noise and clip (Causal Forcing++: 48)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegressConfig:
+    """The student's regression on the ends of the teacher's guided paths."""
+
+    weight: float = 1.0
+    """Factor of the term."""
+    steps: int = 15
+    """Least Euler steps of a path; CausVid: 50, Self-Forcing: 48, both in files made before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiversityConfig:
+    """The student's first step is held to the teacher's path."""
+
+    weight: float = 0.05
+    """Factor of the term (LightX2V: .05)."""
+    anchor: int = 5
+    """Step of the teacher's path that is aimed at (LightX2V: 5)."""
+    steps: int = 50
+    """Steps of the whole path."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdversaryConfig:
+    """The student's part in a GAN (`adversary`), with a head on the critic's features."""
+
+    weight: float = 5e-3
+    """Factor of the term (DMD2: 5e-3; FastGen for the 5B: .03)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscriminateConfig:
+    """The head's part in a GAN (`discriminate`): real clips against the student's."""
+
+    weight: float = 1e-2
+    """Factor of the term (DMD2: 1e-2)."""
+    layers: tuple[int, ...] = ()
+    """Blocks of the critic whose outputs are judged, from 0. Without any: the middle one."""
+    width: int = 128
+    """Width of the head."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StudentConfig:
     """How the student is trained."""
 
@@ -117,17 +169,30 @@ class AdamConfig:
     weight_decay: float = 0.01
     warmup: int = 0
     """Updates over which the learning rate rises from 0."""
+    decay_from: float = 1.0
+    """Share of the steps after which learning rates fall to 0 in a straight line; 1: never."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchConfig:
-    """When a run is stopped."""
+    """When a run is stopped. Ratios are the student's figure over the teacher's, in validation."""
 
     bad_steps: int = 3
     """Steps in a row without a finite gradient; each is skipped."""
     saturation: float = 6.0
     """Latents of the samples beyond 4 standard deviations, in percent, at which a warning is
     printed."""
+    motion: float = 0.25
+    """Least ratio of motion; below, the student is frozen."""
+    spread: float = 1.6
+    """Greatest ratio of deviation, and its inverse the least; beyond, clips are over-exposed or
+    washed out."""
+    shift: float = 1.5
+    """Greatest distance of a channel's mean from the teacher's, in the teacher's deviations."""
+    variety: float = 0.15
+    """Least ratio of the distance between clips of one prompt."""
+    patience: int = 2
+    """Validations in a row beyond a limit that stop the run; it is rolled back to before them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +236,11 @@ class TrainConfig:
     """torch.compile each block."""
     batched_cfg: bool = True
     """Ask for both branches of guidance in one pass of twice the batch."""
+    short_text: bool = True
+    """Count a prompt's padding as one weighted token: the same result from fewer tokens. Without
+    effect with `checkpointing` or `compile`."""
+    quantize: Literal["none", "int8"] = "none"
+    """int8: the frozen base is held in 8 bits (torchao); with `mode = "lora"`."""
     save_every: int = 100
     """Steps between checkpoints."""
     keep: int = 2
@@ -178,7 +248,11 @@ class TrainConfig:
     validate_every: int = 0
     """Steps between validation samples; 0: none."""
     validate_rows: int = 4
-    """Prompts in a validation."""
+    """Prompts in a validation, with two seeds each."""
+    teacher_steps: int = 50
+    """Steps of the teacher's clips that a validation compares with; made once a run."""
+    track: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
+    """Where figures go beside log.jsonl. wandb without an account stays offline."""
     log_every: int = 1
     """Steps between lines in log.jsonl."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -191,6 +265,11 @@ class TrainConfig:
     adam: AdamConfig = field(default_factory=AdamConfig)
     dmd: DmdConfig = field(default_factory=DmdConfig)
     denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    regress: RegressConfig = field(default_factory=RegressConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    discriminate: DiscriminateConfig = field(default_factory=DiscriminateConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
 
     def check(self) -> None:
@@ -205,6 +284,13 @@ class TrainConfig:
             "keep": self.keep,
             "log-every": self.log_every,
             "watch.bad-steps": self.watch.bad_steps,
+            "watch.patience": self.watch.patience,
+            "validate-rows": self.validate_rows,
+            "teacher-steps": self.teacher_steps,
+            "consistency.grid": self.consistency.grid,
+            "regress.steps": self.regress.steps,
+            "diversity.anchor": self.diversity.anchor,
+            "discriminate.width": self.discriminate.width,
         }
         if self.mode == "lora":
             counts |= {"student.rank": self.student.rank, "critic.rank": self.critic.rank}
@@ -227,12 +313,25 @@ class TrainConfig:
         ):
             if not 0 <= share < 1:
                 raise UserError(f"{name} has to be in [0, 1), found {share}")
+        if not 0 <= self.adam.decay_from <= 1:
+            raise UserError(f"adam.decay_from is a share in [0, 1], found {self.adam.decay_from}")
         if not 0 <= self.critic.ida <= 1:
             raise UserError(f"critic.ida has to be in [0, 1], found {self.critic.ida}")
         if self.critic.ida < 1 and self.mode == "lora" and self.student.rank != self.critic.rank:
             raise UserError("critic.ida needs adapters of one rank for student and critic")
-        if self.shard and self.mode == "lora":
-            raise UserError("--shard works with --mode full only, so far")
+        if self.quantize != "none" and self.mode != "lora":
+            raise UserError(
+                f"--quantize {self.quantize} needs a frozen base", hint="pass --mode lora"
+            )
+        if self.quantize != "none" and self.shard:
+            raise UserError("--quantize and --shard do not work together")
+        if self.diversity.anchor >= self.diversity.steps:
+            raise UserError(
+                f"diversity.anchor {self.diversity.anchor} has to be less than diversity.steps "
+                f"{self.diversity.steps}"
+            )
+        if not self.watch.spread > 1:
+            raise UserError(f"watch.spread has to be more than 1, found {self.watch.spread}")
         if not self.terms:
             raise UserError("--terms names no loss", hint="the default is dmd,denoise")
 
@@ -251,6 +350,11 @@ class EncodeConfig:
     """WIDTHxHEIGHT that first frames are brought to, cut around the middle."""
     split: Literal["train", "held-out", "all"] = "train"
     """Which rows."""
+    clips: int = 0
+    """Encode this many leading frames of each row's video too, for losses that need real clips;
+    0: none. A row whose video is missing, damaged or shorter stays without a clip."""
+    videos: Path | None = None
+    """Folder that the rows' video paths are relative to. Without it: `shards`."""
     text_tokens: int | None = None
     """Tokens that prompts are cut to. Without it: the model's own number."""
     shard_rows: int = 512
@@ -267,3 +371,5 @@ class EncodeConfig:
         for name, count in (("shard-rows", self.shard_rows), ("batch", self.batch)):
             if count < 1:
                 raise UserError(f"--{name} has to be at least 1, found {count}")
+        if self.clips < 0:
+            raise UserError(f"--clips is a number of frames, found {self.clips}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from colibri.core.errors import UserError
 from colibri.core.geometry import Codec, LatentShape
+from colibri.core.latents import read_latents
 from colibri.distill.encodings import NULL, EncodedManifest, read_manifest
 from colibri.distill.objectives.base import Batch
 
@@ -21,13 +22,25 @@ from colibri.distill.objectives.base import Batch
 class Encoded:
     """An encoded folder, opened; rows are read when they are asked for."""
 
-    def __init__(self, folder: Path, *, codec: Codec, shape: LatentShape, text_width: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        codec: Codec,
+        shape: LatentShape,
+        text_width: int,
+        clips: bool = False,
+    ) -> None:
         self.folder, self.manifest = folder, read_manifest(folder)
         self._shape = shape
         _check(self.manifest, folder, codec=codec, shape=shape, text_width=text_width)
         self.rows = tuple(row for shard in self.manifest.shards for row in shard.rows)
         self.with_frame = frozenset(r for shard in self.manifest.shards for r in shard.with_frame)
         self._shard_of = {row: s.name for s in self.manifest.shards for row in s.rows}
+        self._clips = _with_clip(folder, self.manifest, codec, shape) if clips else frozenset()
+        if clips:
+            self.rows = tuple(row for row in self.rows if row in self._clips)
+            self.with_frame &= self._clips
         self._open: dict[tuple[str, str], Any] = {}
         self._null = self._pad(self._handle("text", f"{NULL}.safetensors").get_tensor(NULL))
 
@@ -49,6 +62,9 @@ class Encoded:
             first_BCTHW=torch.stack(first).to(device),
             given_B=torch.tensor(gets),
             shape=self._shape,
+            clip_BCTHW=torch.stack([self._tensor("clips", row).float() for row in rows]).to(device)
+            if self._clips
+            else None,
         )
 
     def _tensor(self, kind: str, row: str) -> Tensor:
@@ -93,6 +109,30 @@ def positions(
     split of `batch * accumulate * world` samples."""
     first = (update * accumulate + micro) * world * batch + rank * batch
     return range(first, first + batch)
+
+
+def _with_clip(
+    folder: Path, manifest: EncodedManifest, codec: Codec, shape: LatentShape
+) -> frozenset[str]:
+    """Rows with a real clip; UserError where there are none, or of another size."""
+    hint = "run distill encode with --clips FRAMES"
+    found: set[str] = set()
+    wanted = (shape.channels, shape.frames, shape.height, shape.width)
+    for shard in manifest.shards:
+        path = folder / "clips" / shard.name
+        if not path.is_file():
+            raise UserError(f"{folder} has no clips, which a loss of this run needs", hint=hint)
+        held = read_latents(path, vae_hash=manifest.vae_hash, codec=codec)
+        for row, latents in held.latents.items():
+            if tuple(latents.shape) != wanted:
+                raise UserError(
+                    f"{path} holds clips of {tuple(latents.shape)}, this run needs {wanted}",
+                    hint=hint,
+                )
+            found.add(row)
+    if not found:
+        raise UserError(f"{folder} has clips of no row: were the videos found?", hint=hint)
+    return frozenset(found)
 
 
 def _check(

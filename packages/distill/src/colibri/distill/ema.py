@@ -1,6 +1,7 @@
 """An exponential average of the student's weights, in their own dtype, sharded as they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -22,3 +23,19 @@ class Ema:
                 average.copy_(weights[name])
             else:
                 average.lerp_(weights[name].detach(), 1 - self._decay)
+
+    @contextmanager
+    def swapped(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, `weights` hold the average and the average the weights; then both come back."""
+        self._swap(weights)
+        try:
+            yield
+        finally:
+            self._swap(weights)
+
+    @torch.no_grad()
+    def _swap(self, weights: Mapping[str, Tensor]) -> None:
+        for name, average in self.weights.items():
+            kept = weights[name].detach().clone()
+            weights[name].detach().copy_(average)
+            average.copy_(kept)

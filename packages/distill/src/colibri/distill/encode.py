@@ -15,13 +15,15 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from colibri.core import wan
-from colibri.core.errors import UserError
+from colibri.core.clip import VideoRef
+from colibri.core.errors import RowError, UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.hashing import hash_text
 from colibri.core.latents import write_latents
 from colibri.core.shards import chunked, read_rows, write_text_whole
+from colibri.core.video import open_ref, read_frames
 from colibri.core.wan.decoder import encode_video, to_pixels
-from colibri.core.wan.text import encode_text
+from colibri.core.wan.text import clean_prompt, encode_text
 from colibri.distill.config import EncodeConfig
 from colibri.distill.device import find_device
 from colibri.distill.encodings import (
@@ -38,7 +40,7 @@ from colibri.distill.teacher import teacher_folder
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["id", "caption", "image", "split"]
+COLUMNS = ["id", "caption", "image", "split", "video", "member", "start_s"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,7 @@ class _Row:
     image: bytes | None
     key: str
     """Hash of caption and image."""
+    video: VideoRef
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +93,8 @@ def encode(
             encoder.write(config.out, name, chunk)
         else:
             found += len(chunk)
+        if config.clips and not encoder.has_clips(config.out, name, chunk):
+            encoder.write_clips(config.out, name, chunk)
         with_frame, broken = encoder.outcome(config.out, name)
         refused += [f"{row}: image cannot be read" for row in broken]
         kept = tuple(row.id for row in chunk if row.id not in broken)
@@ -137,6 +142,10 @@ def fit_image(content: bytes, *, height: int, width: int) -> Tensor:
             picture = opened.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise OSError(str(error)) from None
+    return _fit(picture, height=height, width=width)
+
+
+def _fit(picture: Image.Image, *, height: int, width: int) -> Tensor:
     scale = max(height / picture.height, width / picture.width)
     size = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
     if size != picture.size:
@@ -203,6 +212,50 @@ class _Encoder:
             },
         )
 
+    def has_clips(self, out: Path, name: str, rows: Sequence[_Row]) -> bool:
+        """The shard's clips are there, whole, of this VAE, size, length and these videos."""
+        about = written_as(out / "clips" / name)
+        return (
+            about is not None
+            and about.get("vae_hash") == self.vae_hash
+            and about.get("recipe", {}).get("of") == self._clip_recipe(rows)
+        )
+
+    def write_clips(self, out: Path, name: str, rows: Sequence[_Row]) -> None:
+        height, width = self._config.size
+        latents: dict[str, Tensor] = {}
+        missing: dict[str, str] = {}
+        for row in rows:
+            try:
+                frames = list(self._frames(row.video))
+            except RowError as error:
+                missing[row.id] = str(error)
+                continue
+            fitted = [_fit(Image.fromarray(f), height=height, width=width) for f in frames]
+            latents[row.id] = encode_video(self.model.vae, torch.cat(fitted, dim=2))[0].cpu()
+        if missing:
+            log.warning("%s: %d rows without a clip, %s", name, len(missing), min(missing.items()))
+        write_latents(
+            out / "clips" / name,
+            {row: clip.clone() for row, clip in latents.items()},
+            codec=self.model.family.codec,
+            vae_hash=self.vae_hash,
+            recipe={"of": self._clip_recipe(rows), "missing": missing},
+        )
+
+    def _frames(self, video: VideoRef) -> Iterator[Any]:
+        wanted, count = self._config.clips, 0
+        with open_ref(video, self._config.videos or self._config.shards) as file:
+            for frame in read_frames(file, start_s=video.start_s, limit=wanted):
+                count += 1
+                yield frame
+        if count < wanted:
+            raise RowError("too_short", f"{count} of {wanted} frames")
+
+    def _clip_recipe(self, rows: Sequence[_Row]) -> dict[str, Any]:
+        videos = {row.id: [row.video.video, row.video.member, row.video.start_s] for row in rows}
+        return {"videos": videos, "size": list(self._config.size), "frames": self._config.clips}
+
     def outcome(self, out: Path, name: str) -> tuple[list[str], set[str]]:
         """Rows with a first frame, and rows whose image cannot be read."""
         about = written_as(out / "first" / name)
@@ -220,7 +273,10 @@ class _Encoder:
     def _words(self, captions: list[str]) -> list[Tensor]:
         """Embeddings without the zeros after each prompt's end."""
         model = self.model
-        made = encode_text(model.tokenizer, model.text_encoder, captions, max_tokens=self._tokens)
+        # padding is masked: up to the longest prompt is enough, and for short ones far quicker
+        known = (len(model.tokenizer(clean_prompt(text)).input_ids) for text in captions)
+        longest = min(self._tokens, max(known))
+        made = encode_text(model.tokenizer, model.text_encoder, captions, max_tokens=longest)
         lengths = made.ne(0).any(-1).sum(1).clamp_min(1).tolist()
         return [row[:length].cpu() for row, length in zip(made, lengths, strict=True)]
 
@@ -266,4 +322,10 @@ def _row(raw: dict[str, Any], split: str, seen: set[str], refused: list[str]) ->
         return None
     image = (raw["image"] or {}).get("bytes")
     digest = hashlib.sha256(image).hexdigest() if image else ""
-    return _Row(id=raw["id"], caption=caption, image=image, key=hash_text(caption, digest))
+    return _Row(
+        id=raw["id"],
+        caption=caption,
+        image=image,
+        key=hash_text(caption, digest),
+        video=VideoRef(video=raw["video"], member=raw["member"], start_s=raw["start_s"]),
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from colibri.core.errors import UserError
 from colibri.core.shards import write_text_whole
+from colibri.distill.page import read_log
 
 
 class Journal:
@@ -25,7 +26,7 @@ class Journal:
         line = {"step": step} | {
             name: statistics.fmean(values) for name, values in sorted(figures.items()) if values
         }
-        line |= more
+        line |= {key: value for key, value in more.items() if value is not None}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line)) + "\n")
         return line
@@ -66,17 +67,7 @@ class Watch:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # cut by a kill
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+    return [line for line in read_log(path) if isinstance(line.get("step"), int)]
 
 
 def _finite(line: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ Started by `accelerate launch` or `torchrun`, which set RANK, WORLD_SIZE and MAS
 them there is one process. Nothing here needs CUDA.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,8 +77,15 @@ def processes(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def shard(network: Any, world: World, precision: Precision) -> None:
+def shard(
+    network: Any,
+    world: World,
+    precision: Precision,
+    *,
+    whole: AbstractSet[nn.Parameter] = frozenset(),
+) -> None:
     """FSDP2 on each block, then on the rest; gradients are reduced in the weights' own precision.
+    The weights in `whole` are left out: every process keeps them.
 
     Inputs are not cast, so that timesteps stay exact; in bf16 the time embedder stays float32.
     """
@@ -84,15 +93,17 @@ def shard(network: Any, world: World, precision: Precision) -> None:
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(world.device.type, (world.size,))
-    whole = MixedPrecisionPolicy(cast_forward_inputs=False)
+    plain = MixedPrecisionPolicy(cast_forward_inputs=False)
     half = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    policy = half if precision == "bf16" else whole
+    policy = half if precision == "bf16" else plain
     # The root too gives its whole weights back after a pass: kept ones would be stale after an
     # update made between two passes without gradients.
     again: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True}
-    fully_shard(network.condition_embedder.time_embedder, mp_policy=whole, **again)
+    if whole:
+        again["ignored_params"] = whole
+    fully_shard(network.condition_embedder.time_embedder, mp_policy=plain, **again)
     for block in network.blocks:
         fully_shard(block, mp_policy=policy, **again)
     fully_shard(network, mp_policy=policy, **again)
@@ -129,11 +140,13 @@ def like(weight: Any, part: Tensor) -> Tensor:
 def clip(weights: Iterable[nn.Parameter], greatest: float) -> float:
     """Scale gradients down to a norm of at most `greatest`; their norm before, over all processes.
 
-    Gradients that are not finite are left alone.
+    Gradients that are not finite are left alone. Sharded and whole weights may be mixed.
     """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norm = whole(torch.nn.utils.get_total_norm(gradients))
-    value = float(norm)
+    parts = [[g for g in gradients if hasattr(g, "to_local") == split] for split in (True, False)]
+    value = math.hypot(
+        *(float(whole(torch.nn.utils.get_total_norm(part))) for part in parts if part)
+    )
     if greatest < value < float("inf"):
         for gradient in gradients:
             gradient.mul_(greatest / value)

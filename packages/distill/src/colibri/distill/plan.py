@@ -156,20 +156,44 @@ def forward_flop(family: ModelFamily, tokens: int, text_tokens: int) -> float:
 
 
 def step_flop(config: TrainConfig, family: ModelFamily, tokens: int) -> float:
-    """Arithmetic of one step of one process, averaged over exits and the update ratio.
+    """Arithmetic of one step of one process, averaged over exits and the update ratio."""
+    critic, student = (update_flop(config, family, tokens, net) for net in ("critic", "student"))
+    return critic + student / (config.student.every if critic else 1)
+
+
+def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str) -> float:
+    """Arithmetic of one update of one network in one process, averaged over exits; 0 for a network
+    that no term trains.
 
     The trajectory has (K + 1) / 2 passes on average. A backward pass costs two, one where the
-    base is frozen (gradients of inputs alone), and one more where blocks are computed again.
+    base is frozen (gradients of inputs alone), and one more where blocks are computed again. A
+    loss from outside is not counted.
     """
-    passes = (config.schedule.build().steps + 1) / 2
+    steps = config.schedule.build().steps
+    passes = (steps + 1) / 2
     backward = (1.0 if config.mode == "lora" else 2.0) + (1.0 if config.checkpointing else 0.0)
     guidance = config.guidance
-    scores = sum(1 if guidance.standard(w) == 1 else 2 for w in (guidance.real, guidance.fake))
-    critic = passes + 1 + backward
-    student = passes + scores + backward
+    fake, real = (1 if guidance.standard(w) == 1 else 2 for w in (guidance.fake, guidance.real))
+    trained = 1 + backward
+    # forward passes of each term beside the trajectory, whose last pass the student trains
+    own: dict[str, dict[str, float]] = {
+        "student": {
+            "dmd": fake + real,
+            "consistency": real + 1 + trained,
+            "regress": real * config.regress.steps + steps * trained,
+            "diversity": real * config.diversity.anchor + trained,
+            "adversary": trained,
+        },
+        "critic": {"denoise": trained, "discriminate": 2 * trained},
+    }
+    asked = [own[net][term] for term in config.terms if term in own[net]]
+    if not asked:
+        return 0.0
+    from_student = {"dmd", "adversary", "consistency", "denoise", "discriminate"}
+    walk = passes if from_student & set(config.terms) & set(own[net]) else 0.0
+    walked = backward if net == "student" and {"dmd", "adversary"} & set(config.terms) else 0.0
     forward = forward_flop(family, tokens, family.defaults.text_tokens)
-    each = critic + student / config.student.every
-    return config.batch * config.accumulate * each * forward
+    return config.batch * config.accumulate * (walk + walked + sum(asked)) * forward
 
 
 def _memory(
@@ -179,14 +203,19 @@ def _memory(
     full = 8 if config.precision == "fp64" else 4
     weights = wan.measure(family, dtype="bfloat16" if half else "float32")["transformer"]
     frozen = weights.bytes * (full // 4 if not half else 1)
+    if config.quantize == "int8":  # the layers that have adapters; scales are not counted
+        width, ffn = _width(family), int(family.transformer["ffn_dim"])
+        linear = int(family.transformer["num_layers"]) * (8 * width**2 + 2 * width * ffn)
+        frozen -= linear * ((2 if half else full) - 1)
     split = processes if config.shard else 1
     parts = {"teacher" if config.mode == "full" else "shared base": frozen / split}
     for net, rank in (("student", config.student.rank), ("critic", config.critic.rank)):
         count = adapter_parameters(family, rank) if config.mode == "lora" else weights.parameters
-        parts[f"{net} weights"] = count * full / split
-        parts[f"{net} optimiser"] = 2 * count * full / split
+        own = 1 if config.mode == "lora" else split  # adapters are whole in each process
+        parts[f"{net} weights"] = count * full / own
+        parts[f"{net} optimiser"] = 2 * count * full / own
         if net == "student":
-            parts["student average"] = count * full / split
+            parts["student average"] = count * full / own
     # gradients of one network at a time
     largest = max(parts["student weights"], parts["critic weights"])
     parts["gradients"] = largest

@@ -6,26 +6,60 @@ optimisers to `train`.
 
 import contextlib
 import copy
+import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from colibri.core.errors import UserError
 from colibri.core.wan.transformer import velocity
+from colibri.distill.head import Head
 from colibri.distill.objectives.base import Net, Role
+from colibri.distill.short_text import ShortText
 
 Precision = Literal["fp32", "bf16", "fp64"]
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 """Linear layers of a Wan block that get an adapter."""
 
+HEAD = "head."
+"""Before the names of the head's weights among the critic's."""
+
 
 class Roles:
     """What the loop asks of the three roles; `Separate` and `Shared` say where weights lie."""
 
     precision: Precision = "fp32"
+    _short: Mapping[int, ShortText] = {}
+
+    def shorten_text(self) -> None:
+        """From now on, count a prompt's padding as one weighted token: `short_text`."""
+        roles: tuple[Role, ...] = ("student", "critic", "teacher")
+        networks = {id(n): n for n in map(self.network, roles)}
+        self._short = {key: ShortText(network) for key, network in networks.items()}
+
+    head: Head | None = None
+    """What judges the critic's features, where a loss asks for it."""
+
+    def add_head(self, *, layers: Sequence[int], width: int, seed: int) -> None:
+        """Put a head on the critic; its weights are trained with the critic's."""
+        network = self.network("critic")
+        blocks = len(network.blocks)
+        layers = layers or (blocks // 2,)
+        if not all(0 <= layer < blocks for layer in layers):
+            raise UserError(
+                f"discriminate.layers {', '.join(map(str, layers))}: the teacher has blocks 0 to "
+                f"{blocks - 1}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = Head(network, layers=layers, width=width)
+        self.head = head.double() if self.precision == "fp64" else head
+        own = self.trained("critic")
+        own |= {f"{HEAD}{name}": weight for name, weight in self.head.named_parameters()}
 
     def network(self, role: Role) -> Any:
         """The transformer that plays `role`."""
@@ -35,6 +69,14 @@ class Roles:
         """The weights that `net`'s optimiser moves, by name; alike for student and critic where
         their forms are."""
         raise NotImplementedError
+
+    def unsharded(self) -> set[nn.Parameter]:
+        """Weights that every process holds whole, even with `--shard`."""
+        return set()
+
+    def quantize_base(self) -> None:
+        """Hold the frozen base in 8 bits; UserError where that cannot be."""
+        raise UserError("only a frozen base can be quantised", hint="pass --mode lora")
 
     def playing(self, role: Role) -> contextlib.AbstractContextManager[None]:
         """Inside, the network computes as `role`: for a forward pass, and around a backward pass,
@@ -52,15 +94,41 @@ class Roles:
         clean_first: bool | Tensor = False,
     ) -> Tensor:
         """noise - x0 as `role` predicts it, in the dtype of `x_BCTHW`."""
-        with self.playing(role), computing(self.precision, x_BCTHW.device.type):
+        network = self.network(role)
+        short = self._short.get(id(network))
+        with (
+            self.playing(role),
+            computing(self.precision, x_BCTHW.device.type),
+            _attention(network, x_BCTHW),
+            short.of(text_BLD) if short else contextlib.nullcontext(text_BLD) as words_BLD,
+        ):
             return velocity(
-                self.network(role),
+                network,
                 x_BCTHW,
                 sigma,
-                text_BLD,
+                words_BLD,
                 timestep=timestep,
                 clean_first=clean_first,
             )
+
+    def verdict(
+        self,
+        x_BCTHW: Tensor,
+        sigma: float | Tensor,
+        text_BLD: Tensor,
+        *,
+        clean_first: bool | Tensor = False,
+    ) -> Tensor:
+        """Logits (B,) of the head on the critic's features: above 0 for a real clip.
+
+        A gradient that reaches the critic's or the head's weights in a round of the student is
+        dropped with the others that the student's optimiser does not hold.
+        """
+        assert self.head is not None
+        with self.head as head:
+            self.velocity("critic", x_BCTHW, sigma, text_BLD, clean_first=clean_first)
+            with computing(self.precision, x_BCTHW.device.type):
+                return head()
 
 
 class Separate(Roles):
@@ -150,6 +218,28 @@ class Shared(Roles):
         """The weights of the adapter."""
         return self._adapters[net]
 
+    def unsharded(self) -> set[nn.Parameter]:
+        """The adapters: small, and in another dtype than the base, which FSDP2 cannot mix."""
+        return {weight for weights in self._adapters.values() for weight in weights.values()}
+
+    def quantize_base(self) -> None:
+        """int8 weights with a scale a row in the layers that have adapters; adapters stay."""
+        try:
+            torchao: Any = importlib.import_module("torchao.quantization")
+        except ImportError as error:
+            raise UserError(
+                f"--quantize int8 needs torchao, which cannot be imported: {error}",
+                hint="pip install torchao",
+            ) from None
+        torchao.quantize_(
+            self._base,
+            torchao.Int8WeightOnlyConfig(),
+            filter_fn=lambda module, name: name.endswith(".base_layer"),
+        )
+        self._base.requires_grad_(False)
+        for weight in self.unsharded():
+            weight.requires_grad_(True)
+
     @contextlib.contextmanager
     def playing(self, role: Role) -> Iterator[None]:
         """Adapter of `role` on, the other off; the state before comes back."""
@@ -181,15 +271,43 @@ def computing(precision: Precision, device: str) -> contextlib.AbstractContextMa
     return torch.autocast(device, dtype=torch.bfloat16)
 
 
+FEW_PLACES = 4096
+"""Latent places below which plain attention is quicker on a CPU: the fused kernel's backward pass
+took half of a training step at 320 places (2 cores, 2.4 M parameters)."""
+
+
+def _attention(network: Any, x_BCTHW: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """The kernel for attention: the library's choice, but plain for a few tokens on a CPU.
+
+    Not for checkpointed blocks, which are computed again outside of this."""
+    few = x_BCTHW.device.type == "cpu" and x_BCTHW[0, 0].numel() <= FEW_PLACES
+    if not few or network.is_gradient_checkpointing:
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    kernel: contextlib.AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
+    return kernel
+
+
 def bytes_of(roles: Roles) -> int:
     """Bytes of all weights that are held, each storage once."""
     seen: dict[int, int] = {}
     for role in ("student", "critic", "teacher"):
         network = roles.network(role)
         for weight in (*network.parameters(), *network.buffers()):
-            storage = weight.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
+            for part in _parts(weight):
+                storage = part.untyped_storage()
+                seen[storage.data_ptr()] = storage.nbytes()
     return sum(seen.values())
+
+
+def _parts(weight: Any) -> Iterator[Tensor]:
+    """The tensors that a weight is made of: itself, or integers and scales where quantised."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        yield weight
+        return
+    for name in weight.__tensor_flatten__()[0]:
+        yield from _parts(getattr(weight, name))
 
 
 def merge(into: Any, adapter: dict[str, Tensor], *, rank: int) -> None:
@@ -215,8 +333,8 @@ def pull(critic: dict[str, nn.Parameter], student: dict[str, nn.Parameter], keep
     """critic = keep * critic + (1 - keep) * student, in place: IDA of SenseFlow (arXiv 2506.00523),
     which LightX2V's recipe for the 5B turns on."""
     with torch.no_grad():
-        for name, weight in critic.items():
-            weight.lerp_(student[name].to(weight), 1 - keep)
+        for name in critic.keys() & student.keys():  # a head on the critic is its alone
+            critic[name].lerp_(student[name].to(critic[name]), 1 - keep)
 
 
 def _stored(network: Any, precision: Precision) -> Any:

@@ -63,9 +63,10 @@ def build(config: TrainConfig, world: World) -> Setup:
             f"{family.name} makes no video from an image", hint="pass --p-i2v 0 for text alone"
         )
     vae_hash = wan.load(teacher, parts=()).vae_hash
-    encoded = open_encoded(config, teacher, family, shape, vae_hash, world)
+    encoded = open_encoded(config, teacher, family, shape, vae_hash, world, clips=objective.clips)
     torch.manual_seed(config.seed)
-    roles = build_roles(config, wan.load(teacher, parts=("transformer",)).transformer, world)
+    transformer = wan.load(teacher, parts=("transformer",)).transformer
+    roles = build_roles(config, transformer, world, head=objective.head)
     optimisers: dict[Net, torch.optim.Optimizer] = {
         net: torch.optim.AdamW(
             roles.trained(net).values(),
@@ -106,9 +107,17 @@ def latent_shape(config: TrainConfig, family: ModelFamily) -> LatentShape:
         raise UserError(error.message, hint=hint or error.hint) from None
 
 
-def build_roles(config: TrainConfig, transformer: Any, world: World) -> Roles:
-    """The three roles on this process's device, sharded, checkpointed and compiled as asked."""
+def build_roles(
+    config: TrainConfig, transformer: Any, world: World, *, head: bool = False
+) -> Roles:
+    """The three roles on this process's device, sharded, checkpointed and compiled as asked; with
+    `head` a head on the critic."""
     roles: Roles
+    if head and config.checkpointing and config.mode == "lora":
+        raise UserError(
+            "adversary with --mode lora cannot compute blocks again: two adapters are in one graph",
+            hint="leave out --checkpointing, or use --mode full",
+        )
     if config.mode == "lora":
         roles = Shared(
             transformer,
@@ -120,14 +129,23 @@ def build_roles(config: TrainConfig, transformer: Any, world: World) -> Roles:
     else:
         roles = Separate.of(transformer, precision=config.precision)
     networks = {id(n): n for n in (roles.network(r) for r in (*NETS, "teacher"))}  # type: ignore[arg-type]
+    if head:
+        settings = config.discriminate
+        roles.add_head(layers=settings.layers, width=settings.width, seed=config.seed)
+    if config.quantize != "none":
+        roles.quantize_base()
+    if config.short_text and not (config.checkpointing or config.compile):
+        roles.shorten_text()
     for network in networks.values():
         if config.checkpointing:
             network.enable_gradient_checkpointing()
         if config.compile:
             network.compile_repeated_blocks()
         if config.shard:
-            shard(network, world, config.precision)
+            shard(network, world, config.precision, whole=roles.unsharded())
         network.to(world.device)
+    if roles.head is not None:
+        roles.head.to(world.device)
     return roles
 
 
@@ -138,19 +156,25 @@ def open_encoded(
     shape: LatentShape,
     vae_hash: str,
     world: World,
+    *,
+    clips: bool = False,
 ) -> Encoded:
-    """The run's data, checked against its teacher; the embedded world's where none is given."""
+    """The run's data, checked against its teacher; the embedded world's where none is given. With
+    `clips` only rows that have one."""
     folder = config.encoded
     if folder is None:
         folder = config.out / "encoded"
         if world.leads:
-            shards = write_embedded(config.out / "shards", rows=EMBEDDED_ROWS, seed=config.seed)
+            shards = write_embedded(
+                config.out / "shards", rows=EMBEDDED_ROWS, seed=config.seed, videos=clips
+            )
             encode(
                 EncodeConfig(
                     shards=shards,
                     out=folder,
                     model=str(teacher),
                     size=config.size,
+                    clips=config.frames if clips else 0,
                     device=config.device,
                 )
             )
@@ -160,6 +184,7 @@ def open_encoded(
         codec=family.codec,
         shape=shape,
         text_width=int(family.transformer["text_dim"]),
+        clips=clips,
     )
     manifest = encoded.manifest
     if manifest.vae_hash != vae_hash:
@@ -197,6 +222,8 @@ FREE = frozenset(
         "log_every",
         "validate_every",
         "validate_rows",
+        "teacher_steps",
+        "track",
         "plan",
         "device",
         "checkpointing",
@@ -208,5 +235,6 @@ FREE = frozenset(
 
 def bound(setup: Setup) -> dict[str, Any]:
     """What a checkpoint is bound to: settings that decide its numbers, teacher and data."""
-    table = {key: value for key, value in to_table(setup.config).items() if key not in FREE}
+    free = FREE - ({"steps"} if setup.config.adam.decay_from < 1 else set())
+    table = {key: value for key, value in to_table(setup.config).items() if key not in free}
     return table | {"data": setup.encoded.manifest.data_hash, "vae": setup.vae_hash}

@@ -1,6 +1,8 @@
 """The training loop. Knows no loss and no model: `objectives`, `roles` and `setup` do."""
 
 import logging
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +18,14 @@ from colibri.distill import checkpoint
 from colibri.distill.config import TrainConfig
 from colibri.distill.data import positions
 from colibri.distill.export import save_student
+from colibri.distill.figures import complaint
 from colibri.distill.journal import Journal, Watch
 from colibri.distill.objectives.base import Draws, Net, Round, merge_figures
 from colibri.distill.parallel import World, clip, processes
-from colibri.distill.plan import known_device, refuse_what_cannot_fit
+from colibri.distill.plan import DEVICES, known_device, refuse_what_cannot_fit, update_flop
 from colibri.distill.roles import pull
 from colibri.distill.setup import NETS, Setup, bound, build
+from colibri.distill.track import open_tracker
 from colibri.distill.validate import Validation
 
 log = logging.getLogger(__name__)
@@ -29,11 +33,19 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], object]
 
 
-def train(config: TrainConfig, *, say: Say = log.info, stop_at: int | None = None) -> Path | None:
+def train(
+    config: TrainConfig,
+    *,
+    say: Say = log.info,
+    stop_at: int | None = None,
+    enough: Callable[[], bool] | None = None,
+) -> Path | None:
     """Train, or go on training, to `config.steps`; the student's folder, in the leading process.
 
-    `stop_at` ends earlier, after a checkpoint, as if the time were up. UserError for bad settings
-    and data, for a checkpoint of other ones, and when gradients stay without a finite value.
+    `stop_at` ends earlier, after a checkpoint, as if the time were up. `enough` is asked after each
+    step, in one process only: True ends the run as if it had come to its last step. UserError for
+    bad settings and data, for a checkpoint of other ones, when gradients stay without a finite
+    value, and when validations say that the student has collapsed.
     """
     with processes(config.device) as world:
         _refuse_what_cannot_fit(config, world)
@@ -41,7 +53,7 @@ def train(config: TrainConfig, *, say: Say = log.info, stop_at: int | None = Non
         say(describe(setup))
         if world.leads:
             write_json_whole(config.out / "config.json", to_table(config))
-        return Loop(setup, say).run(stop_at)
+        return Loop(setup, say).run(stop_at, enough)
 
 
 class Loop:
@@ -53,37 +65,110 @@ class Loop:
         limits = setup.config.watch
         self.watch = Watch(limits.bad_steps, saturation_percent=limits.saturation)
         self.folder = setup.config.out / "checkpoints"
+        self.best_folder = setup.config.out / "best"
+        self.best: float | None = None
+        """Score of the checkpoint in `best_folder`."""
+        self.complaints = 0
+        """Validations in a row with something wrong."""
         self.step = self._resume()
 
-    def run(self, stop_at: int | None = None) -> Path | None:
-        """From where the run stands to its end."""
+    def run(
+        self, stop_at: int | None = None, enough: Callable[[], bool] | None = None
+    ) -> Path | None:
+        """From where the run stands to its end. UserError where it is stopped for a collapse."""
         config, world = self.config, self.world
         journal = Journal(config.out / "log.jsonl", start=self.step) if world.leads else None
+        tracker = (
+            open_tracker(config.track, out=config.out, config=to_table(config), say=self.say)
+            if world.leads
+            else None
+        )
         validation = Validation(self.setup) if config.validate_every else None
         end = min(config.steps, stop_at or config.steps)
-        while self.step < end:
+        over = False
+        while self.step < end and not over:
             started = time.perf_counter()
-            figures = self._turn()
+            figures = self.turn()
+            seconds = time.perf_counter() - started
             self.step += 1
             done = self.step
-            if done % config.log_every == 0 or done == end:
+            wrong: str | None = None
+            over = enough is not None and enough()
+            checked = validation is not None and done % config.validate_every == 0
+            if validation and checked:
+                found = validation.run(done)
+                wrong = complaint(found, config.watch)
+                figures |= {f"validate/{name}": [value] for name, value in found.items()}
+            if done % config.log_every == 0 or done == end or over or checked:
                 figures = world.gather(figures)
                 if journal:
-                    seconds = time.perf_counter() - started
-                    line = journal.write(done - 1, figures, seconds=seconds, **_memory(world))
+                    more = self._speed(seconds) | _memory(world)
+                    line = journal.write(
+                        done - 1, figures, seconds=seconds, complaint=wrong, **more
+                    )
                     self.say(_line(line))
                     if warning := self.watch.warning(line):
                         self.say(warning)
-            if validation and done % config.validate_every == 0:
-                validation.write(done)
-            if done % config.save_every == 0 or done == end:
-                self._save()
-        if self.step < config.steps:
+                    if tracker:
+                        tracker.log(done - 1, line)
+            if validation and checked:
+                if world.leads:
+                    validation.page()
+                self._judge(found["score"], wrong)
+            if done % config.save_every == 0 or done == end or over:
+                self._save(self.folder, keep=config.keep)
+        if tracker:
+            tracker.close()
+        if self.step < config.steps and not over:
             return None
         return save_student(self.setup, step=self.step)
 
-    def _turn(self) -> dict[str, list[float]]:
-        """One step: each of its networks updated once."""
+    def _judge(self, score: float, wrong: str | None) -> None:
+        """Keep the best checkpoint; roll back and stop after too many complaints in a row."""
+        if wrong is None:
+            self.complaints = 0
+            if self.best is None or score > self.best:
+                self.best = score
+                self._save(self.best_folder, keep=1)
+            return
+        self.complaints += 1
+        self.say(f"step {self.step - 1}: the student looks wrong, {wrong}")
+        if self.complaints >= self.config.watch.patience:
+            self._roll_back(wrong)
+
+    def _roll_back(self, wrong: str) -> None:
+        """Back to the best checkpoint, with the student that it gives; UserError."""
+        good, stopped = checkpoint.latest(self.best_folder), self.step
+        hint = "lower student.lr or guidance.real, or train the critic more often (student.every)"
+        if good is None:
+            raise UserError(
+                f"step {stopped}: stopped, as {wrong}; no validation before was good", hint=hint
+            )
+        if self.world.leads:
+            checkpoint.roll_back(self.folder, good)
+        self.world.wait()
+        self.step = self._resume()
+        save_student(self.setup, step=self.step)
+        raise UserError(
+            f"step {stopped}: stopped, as {wrong}; rolled back to step {self.step}, whose student "
+            f"is in {self.config.out / 'student'}",
+            hint=f"{hint}, in another --out",
+        )
+
+    def _speed(self, seconds: float) -> dict[str, float]:
+        """TFLOP/s of the step in this process, and the share of the device's peak where known."""
+        setup = self.setup
+        tokens = setup.shape.tokens(setup.family.patch)
+        nets = setup.objective.nets(self.step - 1)
+        flop = sum(update_flop(self.config, setup.family, tokens, net) for net in nets)
+        speed = {"tflops": flop / seconds / 1e12}
+        known = known_device() if self.world.device.type == "cuda" else None
+        if known:
+            speed["mfu"] = speed["tflops"] / DEVICES[known].tflops
+        return speed
+
+    def turn(self) -> dict[str, list[float]]:
+        """One step without its files: each of its networks updated once."""
         figures: dict[str, list[float]] = {}
         for net in self.setup.objective.nets(self.step):
             merge_figures(figures, self._update(net))
@@ -93,7 +178,7 @@ class Loop:
         setup, config, world = self.setup, self.config, self.world
         weights, optimiser = setup.roles.trained(net), setup.optimisers[net]
         settings = config.student if net == "student" else config.critic
-        update = self.step // config.student.every if net == "student" else self.step
+        update = self.step // setup.objective.every if net == "student" else self.step
         optimiser.zero_grad(set_to_none=True)
         figures: dict[str, list[float]] = {}
         for micro in range(config.accumulate):
@@ -104,12 +189,13 @@ class Loop:
             loss = loss_B.sum() / (config.batch * config.accumulate)
             with setup.roles.playing(net):
                 loss.backward()
-        if not config.shard:
-            world.average(w.grad for w in weights.values() if w.grad is not None)
+        # FSDP2 has averaged the gradients of what it shards
+        given = (w.grad for w in weights.values() if w.grad is not None)
+        world.average(gradient for gradient in given if not hasattr(gradient, "to_local"))
         norm = clip(weights.values(), settings.clip)
         figures[f"gradient_norm/{net}"] = [norm]
         if self.watch.accept(self.step, net, norm):
-            rate = settings.lr * min(1.0, (update + 1) / max(config.adam.warmup, 1))
+            rate = settings.lr * self._rate(update)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
@@ -121,6 +207,13 @@ class Loop:
             self.say(f"step {self.step}: the {net}'s gradient is not finite; update left out")
         optimiser.zero_grad(set_to_none=True)
         return figures
+
+    def _rate(self, update: int) -> float:
+        """Share of the learning rate."""
+        adam, steps = self.config.adam, self.config.steps
+        left = (steps - self.step) / max(1.0, steps * (1 - adam.decay_from))
+        falling = min(1.0, left) if adam.decay_from < 1 else 1.0
+        return falling * min(1.0, (update + 1) / max(adam.warmup, 1))
 
     def _round(self, net: Net, update: int, micro: int) -> Round:
         setup, config, world = self.setup, self.config, self.world
@@ -153,7 +246,7 @@ class Loop:
 
     # ---- checkpoints ----
 
-    def _save(self) -> None:
+    def _save(self, folder: Path, *, keep: int) -> None:
         setup = self.setup
         tensors: dict[str, Tensor] = checkpoint.random_tensors(self.world.device)
         for net in NETS:
@@ -164,12 +257,17 @@ class Loop:
             )
         tensors |= {f"ema/{name}": weight for name, weight in setup.ema.weights.items()}
         checkpoint.save(
-            self.folder,
+            folder,
             tensors,
-            {"bound": bound(setup), "bad_steps": self.watch.bad},
+            {
+                "bound": bound(setup),
+                "bad_steps": self.watch.bad,
+                "best": self.best,
+                "complaints": self.complaints,
+            },
             step=self.step,
             world=self.world,
-            keep=self.config.keep,
+            keep=keep,
         )
 
     def _resume(self) -> int:
@@ -190,6 +288,7 @@ class Loop:
         checkpoint.restore(setup.ema.weights, tensors, prefix="ema")
         checkpoint.restore_random(tensors, world.device)
         self.watch.bad = int(state["bad_steps"])
+        self.best, self.complaints = state["best"], int(state["complaints"])
         self.say(f"going on from {newest.name}")
         return int(state["step"])
 
@@ -226,19 +325,24 @@ def _check_bound(where: Path, found: dict[str, Any], wanted: dict[str, Any]) -> 
 
 def _memory(world: World) -> dict[str, float]:
     if world.device.type != "cuda":
-        return {}
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"peak_gb": kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e9}
     return {"peak_gb": torch.cuda.max_memory_allocated(world.device) / 1e9}
 
 
 def _line(line: dict[str, Any]) -> str:
     shown = [
-        f"{name.split('/')[-1]} {line[key]:.3g}"
+        f"{name} {line[key]:.3g}"
         for key, name in (
             ("loss/denoise", "critic"),
             ("gradient_norm/student", "|g| student"),
             ("gradient_norm/critic", "|g| critic"),
             ("sample/rms", "rms"),
             ("sample/saturated_percent", "saturated %"),
+            ("dmd/gradient_raw", "gap"),
+            ("validate/score", "score"),
+            ("validate/prompt", "prompt"),
+            ("validate/motion", "motion"),
         )
         if key in line
     ]

@@ -1,65 +1,214 @@
-"""Samples of the student during training, from the same noise each time, as one picture."""
+"""A validation: the averaged student's clips from the same noise each time, and the teacher's."""
 
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from colibri.core import wan
+from colibri.core.errors import UserError
+from colibri.core.latents import read_latents, write_latents
+from colibri.core.schedule import FlowSchedule, add_noise, velocity_of
+from colibri.core.video import write_video
 from colibri.core.wan.decoder import LatentStats, WanDecoder, decode_latents, to_frames
 from colibri.core.wan.rollout import whole_clip
-from colibri.core.wan.sampler import seeds
+from colibri.core.wan.sampler import draw_noise, schedule_for, seeds
+from colibri.distill.figures import compare, prompt_accuracy
+from colibri.distill.objectives.base import Batch, Role
+from colibri.distill.page import read_log, write_page
 from colibri.distill.roles import computing
 from colibri.distill.setup import Setup
 
 SHOWN = 6
 """Frames of a clip in the picture."""
+SEEDS = 2
+"""Clips of each prompt."""
+LEVELS = (0.6, 0.8)
+"""Noise at which the teacher says which prompt explains a clip."""
+KINDS = {False: "text", True: "image"}
+
+Frames = NDArray[np.uint8]
 
 
 class Validation:
-    """The first rows of the data: text to video, and below image to video where frames are."""
+    """The first rows of the data: text to video, and image to video where frames are."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._rows = setup.encoded.rows[: setup.config.validate_rows]
+        self._folder = setup.config.out / "samples"
+        image = setup.config.p_i2v > 0 and setup.encoded.with_frame.issuperset(self._rows)
+        self._givens = (False, True) if image else (False,)
+        self._teacher = torch.cat([self._reference(given) for given in self._givens])
 
     @torch.no_grad()
-    def write(self, step: int) -> Path | None:
-        """`OUT/samples/step-NNNNNNNN.png`: a clip a row of it; None in following processes."""
-        setup, rows = self._setup, self._rows
-        clips = []
-        for given in (False, True):
-            if given and not (setup.config.p_i2v and setup.encoded.with_frame.issuperset(rows)):
-                continue
-            batch = setup.encoded.batch(rows, given=(given,) * len(rows), device=setup.world.device)
-            with (
-                setup.roles.playing("student"),
-                computing(setup.config.precision, setup.world.device.type),
-            ):
-                latents = whole_clip(
-                    setup.roles.network("student"),
-                    batch.text_BLD,
-                    shape=setup.shape,
-                    schedule=setup.schedule,
-                    generator=seeds(setup.config.seed, len(rows)),
-                    sampler="consistency",
-                    first_BCTHW=batch.first_BCTHW if given else None,
-                )
-            clips.append(latents)
-        if not setup.world.leads:
-            return None
-        path = setup.config.out / "samples" / f"step-{step:08d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(self._picture(torch.cat(clips))).save(path)
-        return path
+    def run(self, step: int) -> dict[str, float]:
+        """Figures by name, alike in every process; the leading one writes `samples/step-NNNNNNNN`
+        and its picture."""
+        setup = self._setup
+        with setup.ema.swapped(setup.roles.trained("student")):
+            made = {given: self._clips("student", given) for given in self._givens}
+            figures = compare(torch.cat(list(made.values())), self._teacher)
+            if len(self._rows) > 1:
+                figures["prompt"] = self._prompts(made[False][:, 0])
+        if setup.world.leads:
+            self._write(step, made)
+        return figures
 
-    def _picture(self, latents_BCTHW: torch.Tensor) -> np.ndarray:
-        vae = wan.load(self._setup.teacher, parts=("vae",)).vae.to(self._setup.world.device)
+    def page(self) -> Path:
+        """Write `index.html` of the run: every validation that is still on disk, newest first."""
+        out = self._setup.config.out
+        folders = [*sorted(self._folder.glob("step-*[0-9]"), reverse=True)]
+        clips = [(f.name, self._videos(f)) for f in folders if f.is_dir()]
+        teacher = self._videos(self._folder / "teacher")
+        clips.append((f"teacher, {self._setup.config.teacher_steps} steps", teacher))
+        write_page(
+            out / "index.html",
+            title=f"{self._setup.family.name}: {out.name}",
+            lines=read_log(out / "log.jsonl"),
+            clips=clips,
+        )
+        return out / "index.html"
+
+    # ---- clips ----
+
+    def _clips(self, role: Role, given: bool) -> Tensor:
+        """(R, K, C, T, H, W) latents on the CPU."""
+        setup, config = self._setup, self._setup.config
+        batch = self._batch(given)
+        schedule, sampler, guidance = self._way(role)
+        made = []
+        for seed in range(SEEDS):
+            with setup.roles.playing(role), computing(config.precision, setup.world.device.type):
+                made.append(
+                    whole_clip(
+                        setup.roles.network(role),
+                        batch.text_BLD,
+                        shape=setup.shape,
+                        schedule=schedule,
+                        generator=seeds(config.seed + seed * len(self._rows), len(self._rows)),
+                        sampler=sampler,
+                        guidance=guidance,
+                        negative_BLD=batch.null_BLD if guidance != 1 else None,
+                        first_BCTHW=batch.first_BCTHW if given else None,
+                    ).cpu()
+                )
+        return torch.stack(made, dim=1)
+
+    def _way(self, role: Role) -> tuple[FlowSchedule, str, float]:
+        """Schedule, sampler and standard guidance of student or teacher."""
+        setup, config = self._setup, self._setup.config
+        if role == "student":
+            return setup.schedule, "consistency", 1.0
+        default = setup.family.defaults
+        schedule = schedule_for(default.sampler, config.teacher_steps, default.shift)
+        return schedule, default.sampler, config.guidance.standard(config.guidance.real)
+
+    def _batch(self, given: bool) -> Batch:
+        setup = self._setup
+        return setup.encoded.batch(
+            self._rows, given=(given,) * len(self._rows), device=setup.world.device
+        )
+
+    def _reference(self, given: bool) -> Tensor:
+        """The teacher's clips: made once, then read."""
+        setup = self._setup
+        path = self._folder / "teacher" / f"{KINDS[given]}.safetensors"
+        schedule, sampler, guidance = self._way("teacher")
+        recipe = {
+            "rows": list(self._rows),
+            "data": setup.encoded.manifest.data_hash,
+            "seed": setup.config.seed,
+            "seeds": SEEDS,
+            "schedule": schedule.to_json(),
+            "sampler": sampler,
+            "guidance": guidance,
+            "shape": dataclasses.asdict(setup.shape),
+        }
+        setup.world.wait()
+        try:
+            held = read_latents(path, vae_hash=setup.vae_hash)
+        except UserError:  # none yet, or of another VAE
+            held = None
+        setup.world.wait()
+        if held is not None and held.recipe == recipe:
+            return held.latents["clips"]
+        made = self._clips("teacher", given)
+        if setup.world.leads:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_latents(
+                path,
+                {"clips": made},
+                codec=setup.family.codec,
+                vae_hash=setup.vae_hash,
+                recipe=recipe,
+            )
+            self._save_videos(self._folder / "teacher", given, self._decode(made[:, 0]))
+        return made
+
+    def _prompts(self, clips_RCTHW: Tensor) -> float:
+        """Share of text-to-video clips that their own prompt explains best, by the teacher."""
+        setup = self._setup
+        batch = self._batch(False)
+        clips = clips_RCTHW.to(setup.world.device)
+        count = len(self._rows)
+        noise = draw_noise(tuple(clips.shape), seeds(setup.config.seed, count), device=clips.device)
+        errors = torch.zeros(count, count, dtype=torch.float64)
+        for sigma in LEVELS:
+            noisy = add_noise(clips, noise, sigma)
+            for turn in range(count):  # clip r with prompt r + turn
+                text = batch.text_BLD.roll(-turn, dims=0)
+                found = setup.roles.velocity("teacher", noisy, sigma, text)
+                error = (found - velocity_of(clips, noise)).square().flatten(1).mean(1)
+                rows = torch.arange(count)
+                errors[rows, (rows + turn) % count] += error.double().cpu()
+        return prompt_accuracy(errors)
+
+    # ---- files ----
+
+    def _write(self, step: int, made: dict[bool, Tensor]) -> None:
+        folder = self._folder / f"step-{step:08d}"
+        frames = {given: self._decode(clips[:, 0]) for given, clips in made.items()}
+        for given, videos in frames.items():
+            self._save_videos(folder, given, videos)
+        picture = np.concatenate([_strip(video) for kind in frames.values() for video in kind])
+        Image.fromarray(picture).save(folder.with_suffix(".png"))
+
+    def _decode(self, latents_RCTHW: Tensor) -> list[Frames]:
+        setup = self._setup
+        vae = wan.load(setup.teacher, parts=("vae",)).vae.to(setup.world.device)
         stats, decoder = LatentStats.of(vae.config), WanDecoder(vae)
-        lines = []
-        for latents in latents_BCTHW.split(1):
-            frames = to_frames(decode_latents(decoder, latents, stats))[0]
-            chosen = np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int)
-            lines.append(np.concatenate(frames[chosen], axis=1))
-        return np.concatenate(lines, axis=0)
+        return [
+            to_frames(decode_latents(decoder, clip.to(setup.world.device), stats))[0]
+            for clip in latents_RCTHW.split(1)
+        ]
+
+    def _save_videos(self, folder: Path, given: bool, videos: Sequence[Frames]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        fps = Fraction(self._setup.family.defaults.fps)
+        for index, frames in enumerate(videos):
+            write_video(folder / f"{KINDS[given]}-{index}.mp4", iter(frames), fps=fps)
+
+    def _videos(self, folder: Path) -> list[tuple[str, str]]:
+        out = self._setup.config.out
+        words = {
+            f"{kind}-{index}": f"from {kind}, row {row}"
+            for kind in KINDS.values()
+            for index, row in enumerate(self._rows)
+        }
+        return [
+            (path.relative_to(out).as_posix(), words.get(path.stem, path.stem))
+            for path in sorted(folder.glob("*.mp4"), reverse=True)
+        ]
+
+
+def _strip(frames: Frames) -> Any:
+    chosen = np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int)
+    return np.concatenate(frames[chosen], axis=1)

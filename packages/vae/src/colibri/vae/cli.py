@@ -62,6 +62,52 @@ def _train(argv: list[str]) -> int:
     return 0
 
 
+def _encode(argv: list[str]) -> int:
+    from colibri.vae.config import EncodeConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        EncodeConfig,
+        rest,
+        prog="vae encode",
+        description="Keep a Wan VAE's latents of random cuts of clips, for vae train --latents. "
+        "Stopped at any moment, the same command goes on.",
+        toml=toml,
+    )
+    if config.teacher is None:
+        print("No --teacher: the tiny Wan VAE of the small world.")
+    from colibri.vae.encode import encode, plan
+
+    if config.plan:
+        print(plan(config))
+        return 0
+    if config.clips is None:
+        print("No --clips: rendered clips of the small world.")
+    done = encode(config)
+    print(f"latents   {done.folder}    {done.shards} shards")
+    print(f"cuts      {done.cuts} = {done.kept} kept + {done.refused} refused")
+    return 0
+
+
+def _bench(argv: list[str]) -> int:
+    from colibri.vae.config import BenchConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        BenchConfig,
+        rest,
+        prog="vae bench",
+        description="Time, work, rate and peak memory of decoders in one run, growing length.",
+        toml=toml,
+    )
+    from colibri.vae.bench import bench
+
+    bench(config)
+    if config.out:
+        print(f"figures   {config.out}")
+    return 0
+
+
 def _evaluate(argv: list[str]) -> int:
     from colibri.vae.config import EvaluateConfig
 
@@ -78,6 +124,8 @@ def _evaluate(argv: list[str]) -> int:
     print(table(evaluate(config)))
     if config.out:
         print(f"figures   {config.out}")
+    if config.html:
+        print(f"page      {config.html}")
     return 0
 
 
@@ -150,15 +198,21 @@ def _usage() -> str:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "encode": _encode,
     "train": _train,
     "evaluate": _evaluate,
+    "eval": _evaluate,
+    "bench": _bench,
     "info": _info,
     "export": _export,
 }
 
 _SUMMARIES = {
+    "encode": "a Wan VAE's latents of clips, kept for training",
     "train": "a light decoder from a frozen Wan VAE and clips",
     "evaluate": "decoders side by side: PSNR, SSIM, flicker, seams, ms a frame",
+    "eval": "the same as evaluate",
+    "bench": "time, work, rate and peak memory of decoders, growing length",
     "info": "codec, reach, parameters and cost of a decoder folder, as JSON",
     "export": "a decoder folder from a run's checkpoint",
 }

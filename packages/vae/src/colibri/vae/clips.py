@@ -149,6 +149,39 @@ def _recorded_root(clips: Path) -> Path:
     return root
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A part of a clip; places are shares in [0, 1) of what is possible."""
+
+    clip: int
+    """Its number in the source."""
+    place: float
+    """Of the first frame."""
+    top: float
+    left: float
+    mirror: bool
+
+    @classmethod
+    def random(cls, clip: int, rng: np.random.Generator) -> "Cut":
+        """Anywhere, mirrored half of the time."""
+        place, top, left, mirror = rng.random(4).tolist()
+        return cls(clip=clip, place=place, top=top, left=left, mirror=mirror < 0.5)
+
+
+def read_cut(source: Source, cut: Cut, frames: int, size: tuple[int, int]) -> Frames:
+    """(frames, height, width, 3) at the video's own scale. RowError as `Source.read`, or where the
+    picture is smaller than `size`: too_small."""
+    height, width = size
+    found = source.read(cut.clip, frames, cut.place)
+    rows, columns = found.shape[1:3]
+    if rows < height or columns < width:
+        raise RowError("too_small", f"{columns}x{rows} pixels for a crop of {width}x{height}")
+    top = int(cut.top * (rows - height + 1))
+    left = int(cut.left * (columns - width + 1))
+    found = found[:, top : top + height, left : left + width]
+    return np.ascontiguousarray(found[:, :, ::-1] if cut.mirror else found)
+
+
 class Sampler:
     """Random crops of random clips; `draw(step, slot)` is a pure function of the seed."""
 
@@ -169,13 +202,11 @@ class Sampler:
         rng = np.random.default_rng([self.seed, step, slot])
         last: RowError | None = None
         for _ in range(DRAWS):
-            index = int(rng.integers(len(self.source)))
-            place = float(rng.random())
+            cut = Cut.random(int(rng.integers(len(self.source))), rng)
             try:
-                frames = self.source.read(index, self.frames, place)
-                return _random_crop(frames, self.crop, rng)
+                return read_cut(self.source, cut, self.frames, self.crop)
             except RowError as error:
-                self.refused(self.source.name(index), error)
+                self.refused(self.source.name(cut.clip), error)
                 last = error
         assert last is not None
         raise UserError(f"{DRAWS} clips in a row cannot be used; the last: {last.message}")
@@ -211,16 +242,3 @@ def centre_clip(frames: Frames, size: tuple[int, int]) -> Frames:
         rows, columns = frames.shape[1:3]
     top, left = (rows - height) // 2, (columns - width) // 2
     return frames[:, top : top + height, left : left + width]
-
-
-def _random_crop(frames: Frames, size: tuple[int, int], rng: np.random.Generator) -> Frames:
-    """A part of the picture at its own scale, mirrored half of the time. RowError: too_small."""
-    height, width = size
-    rows, columns = frames.shape[1:3]
-    if rows < height or columns < width:
-        raise RowError("too_small", f"{columns}x{rows} pixels for a crop of {width}x{height}")
-    top = int(rng.integers(rows - height + 1))
-    left = int(rng.integers(columns - width + 1))
-    mirror = bool(rng.random() < 0.5)
-    frames = frames[:, top : top + height, left : left + width]
-    return np.ascontiguousarray(frames[:, :, ::-1] if mirror else frames)

@@ -1,10 +1,10 @@
-"""What `vae train` and `vae evaluate` can be told. Needs no torch."""
+"""What `vae train`, `encode`, `evaluate` and `bench` can be told. Needs no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from colibri.core.config import Size
+from colibri.core.config import Names, Size
 from colibri.core.errors import UserError
 
 
@@ -24,6 +24,11 @@ class LossConfig:
     """Mean absolute difference of the changes from frame to frame, against flicker."""
     teacher_output: float = 0.0
     """Mean absolute difference to what the teacher decodes; costs a whole teacher decode."""
+    multiscale: float = 0.0
+    """Mean absolute difference in each band of a Laplacian pyramid: edges weigh as much as areas.
+    """
+    gan: float = 0.0
+    """Hinge loss of a discriminator of 3D patches, which is trained alongside."""
     kl: float = 1e-7
     """Of the encoder's posterior: shown and added, but without effect, as the encoder is frozen."""
 
@@ -40,12 +45,22 @@ class TrainConfig:
     data_root: Path | None = None
     """Where the videos of curated shards lie; None: beside the shards."""
     out: Path = Path("out/vae")
+    latents: Path | None = None
+    """Output folder of `vae encode` with the latents of these clips; None: encode at every step."""
+    made: Path | None = None
+    """Folder of latent files that a video model made (`infer ... --keep-latents`): what the teacher
+    decodes from them is a target too."""
+    made_share: float = 0.25
+    """Share of the steps that are spent on them."""
+    kind: Literal["light", "2d"] = "light"
+    """2d: TAEHV's form, 2D convolutions with a memory of one frame, to compare with."""
     size: str = "slim"
     """Named size: base, slim, tiny or micro."""
     causal: bool = True
     """Causal (streams exactly), or seeing a few latents to both sides."""
     init: Path | None = None
-    """Light decoder folder to start from instead of random weights."""
+    """What to start from instead of random weights: the folder of a light decoder, or the word
+    teacher for the teacher's own channels."""
     frames: int = 17
     crop: Size = (256, 256)
     batch: int = 1
@@ -67,8 +82,12 @@ class TrainConfig:
     threads: int = 0
     """CPU threads of torch, part of what makes a resumed run equal; 0: as many as it likes."""
     losses: LossConfig = field(default_factory=LossConfig)
+    gan_from: int = 0
+    """Step from which the discriminator is trained and heard; 0: from the first."""
     lpips_weights: Path | None = None
     """Folder with torchvision's VGG16 and LPIPS's linear heads; see docs/vae.md."""
+    tracker: Literal["none", "tensorboard", "trackio"] = "none"
+    """Where the terms go besides OUT/metrics.jsonl."""
     save_every: int = 500
     """Steps between checkpoints."""
     log_every: int = 10
@@ -85,10 +104,51 @@ class TrainConfig:
                 raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
         if not 0 <= self.ema < 1:
             raise UserError(f"--ema has to be in [0, 1), not {self.ema}")
-        if not any(
-            (self.losses.l1, self.losses.lpips, self.losses.features, self.losses.teacher_output)
-        ):
+        if not 0 <= self.made_share <= 1:
+            raise UserError(f"--made-share has to be in [0, 1], not {self.made_share}")
+        loss = self.losses
+        terms = (loss.l1, loss.lpips, loss.features, loss.teacher_output, loss.multiscale)
+        if not any(terms):
             raise UserError("every loss is off", hint="give --losses.l1 a weight")
+        if self.kind == "2d" and not self.causal:
+            raise UserError("a 2d decoder is causal", hint="leave out --no-causal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """A frozen Wan VAE's latents of clips, for `vae train --latents`."""
+
+    teacher: str | None = None
+    """Folder or hub id of the Wan VAE. None: the tiny one of the small world."""
+    clips: Path | None = None
+    """Folder of videos, or output folder of `curate run`. None: clips of the rendered small world.
+    """
+    data_root: Path | None = None
+    """Where the videos of curated shards lie; None: beside the shards."""
+    out: Path = Path("out/latents")
+    count: int | None = None
+    """Clips at most. None: all of them; 2000 of the small world, which has no end."""
+    cuts: int = 1
+    """Random cuts of each clip: places in time and picture, mirrored half of the time."""
+    frames: int = 17
+    crop: Size = (256, 256)
+    shard: int = 64
+    """Cuts in one file, which is also what a kill can cost."""
+    batch: int = 1
+    """Cuts encoded at once."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the kept latents."""
+    seed: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    plan: bool = False
+    """Print counts and size, and exit."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "cuts", "shard", "batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} has to be at least 1")
+        if self.count is not None and self.count < 1:
+            raise UserError("--count has to be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +176,46 @@ class EvaluateConfig:
     lpips_weights: Path | None = None
     """Folder with AlexNet or VGG16 and LPIPS's linear heads; without it there is no LPIPS column.
     """
+    fvd_weights: Path | None = None
+    """TorchScript file of the I3D network that FVD is defined on; without it there is no FVD."""
+    html: Path | None = None
+    """A page with the table and strips of frames to look at."""
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     out: Path | None = None
     """JSON file for the figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Decoders in one run over growing lengths."""
+
+    decoders: Names = ("light-causal", "light", "2d", "fast-wan", "diffusers-wan")
+    """light, light-causal, 2d, fast-wan, compiled-wan (fast-wan with norms compiled) and
+    diffusers-wan have random weights; any other word is a decoder folder."""
+    family: str = "tiny-ti2v"
+    """Model family whose latents are decoded."""
+    light: str = "tiny"
+    """Named size of the light and 2d decoders."""
+    frames: tuple[int, ...] = (17, 33, 65, 129)
+    size: Size | None = None
+    """None: the family's."""
+    chunk: int = 8
+    """Latents at once; diffusers' own decoder takes them one by one."""
+    runs: int = 3
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu"] = "auto"
+    threads: int = 0
+    """CPU threads of torch; 0: as many as it likes."""
+    limit_s: float = 600
+    """For one decoder at one length."""
+    out: Path | None = None
+    """JSON file for the figures."""
+
+    def __post_init__(self) -> None:
+        for name in ("chunk", "runs"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} has to be at least 1")
+        if not self.decoders or not self.frames:
+            raise UserError("there is nothing to measure", hint="name --decoders and --frames")

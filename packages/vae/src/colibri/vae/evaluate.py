@@ -2,29 +2,34 @@
 
 Protocol: the first `frames` frames of a clip at its own rate, short side scaled to the crop, centre
 crop; encoded once by the teacher; every decoder gets the same latents. Pixels are rounded to 8 bits
-before they are compared; figures are means over clips. LPIPS only with its real weights.
+before they are compared; figures are means over clips. LPIPS and FVD only with their real weights.
 """
 
 import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from colibri.core.errors import RowError, UserError
-from colibri.core.shards import write_json_whole
-from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
+from colibri.core.shards import write_json_whole, write_text_whole
+from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames, to_pixels
 from colibri.vae import metrics
 from colibri.vae.adapter import check_teacher
 from colibri.vae.clips import centre_clip, open_source, refusal_log
 from colibri.vae.config import EvaluateConfig
 from colibri.vae.decode import Plan, VideoDecoder
+from colibri.vae.fvd import Fvd, frechet_distance
 from colibri.vae.load import load_decoder, load_teacher, teacher_folder
 from colibri.vae.lpips import Lpips
+from colibri.vae.report import Strip, page
 from colibri.vae.wan import WanCore
+
+STRIPS = 4
+"""Clips shown on the page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +50,7 @@ class Row:
     peak_bytes: int | None
     """Memory that decoding took at most beyond weights and latents; None on a CPU."""
     lpips: float | None
+    fvd: float | None = None
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
@@ -64,40 +70,68 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     for path, decoder in zip(config.decoders, named, strict=True):
         check_teacher(decoder.teacher, vae_hash, f"the teacher {folder}, for {path},")
     vae = load_teacher(folder).to(device)
-    clips = _clips(config)
+    names, clips = _clips(config)
     lpips = Lpips.load(config.lpips_weights).to(device) if config.lpips_weights else None
+    fvd = Fvd(config.fvd_weights, device) if config.fvd_weights else None
     with torch.no_grad():
         latents = [vae.encode(clip.to(device)).latent_dist.mode().to(dtype) for clip in clips]
     teacher = VideoDecoder(
         core=WanCore(vae if dtype == vae.dtype else vae.to(dtype)), stats=LatentStats.of(vae.config)
     )
     rows = []
+    strips = [
+        Strip(name=name, clip=to_frames(clip)[0], decoded={})
+        for name, clip in zip(names, clips[:STRIPS] if config.html else [], strict=False)
+    ]
     for name, decoder in [("teacher", teacher), *zip(config.decoders, named, strict=True)]:
         if decoder.codec != teacher.codec:
             raise UserError(f"{name} decodes latents of another codec than the teacher's")
-        rows.append(_measure(name, decoder, clips, latents, _plan(config, decoder), lpips))
+        plan = _plan(config, decoder)
+        row, videos = _measure(name, decoder, clips, latents, plan, lpips, len(strips))
+        if fvd is not None:
+            row = replace(row, fvd=_fvd(fvd, decoder, clips, latents, plan))
+        rows.append(row)
+        for index, video in enumerate(videos):
+            decoded = {**strips[index].decoded, name: to_frames(video)[0]}
+            strips[index] = replace(strips[index], decoded=decoded)
+    settings: dict[str, object] = {
+        "frames": config.frames,
+        "crop": list(config.crop),
+        "clips": len(clips),
+        "device": _device_name(device),
+        "dtype": config.dtype,
+        "vae_hash": vae_hash,
+    }
     if config.out:
-        settings = {"frames": config.frames, "crop": list(config.crop), "clips": len(clips)}
-        settings |= {"device": _device_name(device), "dtype": config.dtype, "vae_hash": vae_hash}
-        table = [_plain(asdict(row)) for row in rows]
-        write_json_whole(config.out, {"settings": settings, "rows": table})
+        figures = [_plain(asdict(row)) for row in rows]
+        write_json_whole(config.out, {"settings": settings, "rows": figures})
+    if config.html:
+        write_text_whole(config.html, page(settings, cells(rows), strips))
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """Rows as aligned text."""
+def cells(rows: list[Row]) -> list[list[str]]:
+    """The table's head and rows as text; columns that no row has are left out."""
     with_lpips = any(row.lpips is not None for row in rows)
+    with_fvd = any(row.fvd is not None for row in rows)
     with_peak = any(row.peak_bytes is not None for row in rows)
     head = ["decoder", "PSNR", "SSIM", "flicker", "seams", "ms/frame", "M par."]
-    head += ["LPIPS"] * with_lpips + ["peak MB"] * with_peak
+    head += ["LPIPS"] * with_lpips + ["FVD"] * with_fvd + ["peak MB"] * with_peak
     lines = [head]
     for row in rows:
         line = [row.name, f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.flicker:.2f}"]
         line += ["-" if math.isnan(row.seams) else f"{row.seams:.2f}", f"{row.ms_per_frame:.2f}"]
         line += [f"{row.parameters / 1e6:.2f}"]
         line += [f"{row.lpips:.4f}"] if row.lpips is not None else [""] * with_lpips
+        line += [f"{row.fvd:.2f}"] if row.fvd is not None else [""] * with_fvd
         line += [f"{row.peak_bytes / 1e6:.0f}"] if row.peak_bytes is not None else []
         lines.append(line)
+    return lines
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as aligned text."""
+    lines = cells(rows)
     widths = [max(map(len, column)) for column in itertools.zip_longest(*lines, fillvalue="")]
     return "\n".join(
         "  ".join(
@@ -108,13 +142,14 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def _clips(config: EvaluateConfig) -> list[Tensor]:
-    """Videos (1, 3, F, H, W) in [-1, 1]; unusable ones are noted beside the figures, if any."""
+def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
+    """Names, and videos (1, 3, F, H, W) in [-1, 1]; unusable ones are noted beside the figures."""
     source = open_source(config.clips, config.data_root, "held-out")
     refuse: Callable[[str, RowError], None] = lambda _name, _error: None  # noqa: E731
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         refuse = refusal_log(config.out.with_suffix(".refused.jsonl"))
+    names: list[str] = []
     clips: list[Tensor] = []
     for index in range(len(source)):
         if len(clips) == config.count:
@@ -124,10 +159,11 @@ def _clips(config: EvaluateConfig) -> list[Tensor]:
         except RowError as error:
             refuse(source.name(index), error)
             continue
+        names.append(source.name(index))
         clips.append(to_pixels(centre_clip(frames, config.crop)))
     if not clips:
         raise UserError(f"none of the {len(source)} clips can be used")
-    return clips
+    return names, clips
 
 
 def _plan(config: EvaluateConfig, decoder: VideoDecoder) -> Plan:
@@ -143,7 +179,9 @@ def _measure(
     latents: list[Tensor],
     plan: Plan,
     lpips: Lpips | None,
-) -> Row:
+    shown: int,
+) -> tuple[Row, list[Tensor]]:
+    """Figures, and the first `shown` videos."""
     cuda = latents[0].is_cuda
     decoder.decode(latents[0], plan)
     peak = None
@@ -154,6 +192,7 @@ def _measure(
     figures: list[list[float]] = []
     times: list[float] = []
     distances: list[float] = []
+    videos: list[Tensor] = []
     for clip, z in zip(clips, latents, strict=True):
         start = time.perf_counter()
         video = decoder.decode(z, plan)
@@ -161,6 +200,8 @@ def _measure(
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated() - before
         times.append((time.perf_counter() - start) / video.shape[2] * 1000)
+        if len(videos) < shown:
+            videos.append(video.cpu())
         ours, theirs = _rounded(video), _rounded(clip.to(video.device))
         boundaries = metrics.latent_boundaries(video.shape[2], decoder.codec.time, plan.chunk or 1)
         figures.append(
@@ -175,7 +216,7 @@ def _measure(
             with torch.no_grad():
                 distances.append(float(lpips(ours * 2 - 1, theirs * 2 - 1)))
     means = torch.tensor(figures, dtype=torch.float64).mean(0).tolist()
-    return Row(
+    row = Row(
         name=name,
         psnr=means[0],
         ssim=means[1],
@@ -186,6 +227,16 @@ def _measure(
         peak_bytes=peak,
         lpips=sum(distances) / len(distances) if distances else None,
     )
+    return row, videos
+
+
+def _fvd(
+    fvd: Fvd, decoder: VideoDecoder, clips: list[Tensor], latents: list[Tensor], plan: Plan
+) -> float:
+    """Between the clips and what `decoder` makes of them, both rounded to 8 bits."""
+    ours = [fvd.features(_rounded(decoder.decode(z, plan))) for z in latents]
+    theirs = [fvd.features(_rounded(clip)) for clip in clips]
+    return frechet_distance(torch.cat(ours), torch.cat(theirs))
 
 
 def _rounded(video: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ import torch
 from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.wan.decoder import LatentStats
+from colibri.core.wan.family import codec_of
 from colibri.vae.decode import VideoDecoder
 from colibri.vae.light import LightConfig, LightDecoder, flops_by_stage, light_config
 from colibri.vae.load import load_decoder, load_teacher, teacher_folder
-from colibri.vae.train import checkpoints, write_decoder
+from colibri.vae.taehv import PreviewDecoder
+from colibri.vae.train import TEACHER, checkpoints, write_decoder
 
 
 def describe(folder: Path, *, frames: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -86,11 +88,18 @@ def export(
     vae_hash = hash_vae_folder(teacher_folder(teacher))
     check_teacher({"hash": settings["teacher_hash"]}, vae_hash, f"--teacher {teacher}")
     vae = load_teacher(teacher)
-    config = light_config(settings["size"], dict(vae.config), causal=settings["causal"])
-    if settings["init"] is not None:
-        start = load_decoder(settings["init"]).core
-        assert isinstance(start, LightDecoder)
-        config = start.config
+    init = settings["init"]
+    decoder: LightDecoder | PreviewDecoder
+    if init is not None and Path(init) != TEACHER:
+        core = load_decoder(init).core
+        assert isinstance(core, LightDecoder | PreviewDecoder)
+        decoder = core
+    elif settings["kind"] == "2d":
+        stats = LatentStats.of(vae.config)
+        decoder = PreviewDecoder.sized(settings["size"], codec_of(vae.config), stats)
+    else:
+        table = dict(vae.config)
+        decoder = LightDecoder(light_config(settings["size"], table, causal=settings["causal"]))
     state = torch.load(found[step], map_location="cpu", weights_only=True)
     weights = state["ema"]
     if not averaged:
@@ -101,7 +110,7 @@ def export(
         }
     return write_decoder(
         folder,
-        config,
+        decoder,
         weights,
         stats=LatentStats.of(vae.config),
         teacher={"id": teacher, "revision": "", "hash": vae_hash},

@@ -10,7 +10,7 @@ from torch import Tensor
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder
-from colibri.vae import forms
+from colibri.vae import forms, taehv
 from colibri.vae.decode import VideoDecoder
 from colibri.vae.light import LightDecoder
 
@@ -97,6 +97,11 @@ def _from_config(path: Path) -> VideoDecoder:
         vae = load_teacher(path)
         about = {"id": str(path), "revision": "", "hash": hash_vae_folder(path)}
         return VideoDecoder(core=WanCore(vae), stats=LatentStats.of(vae.config), teacher=about)
+    if kind == taehv.CLASS:
+        _check_weights(path)
+        preview = taehv.load(config, _read(path))
+        named = dict(config.get("teacher") or {})
+        return VideoDecoder(core=preview, stats=preview.stats, teacher=named)
     if kind in CLASSES or "decoder_block_out_channels" in config:
         _check_weights(path)
         weights = _plain_names(_read(path))
@@ -110,13 +115,11 @@ def _from_config(path: Path) -> VideoDecoder:
         return VideoDecoder(core=core)
     raise UserError(
         f"{path} holds a {kind!r}, which is no decoder known here",
-        hint="known: LightVAE, AutoencoderKLWan, " + ", ".join(CLASSES),
+        hint=f"known: LightVAE, {taehv.CLASS}, AutoencoderKLWan, " + ", ".join(CLASSES),
     )
 
 
 def _preview(path: Path) -> VideoDecoder:
-    from colibri.vae.taehv import PreviewDecoder
-
     if path.suffix == ".safetensors":
         check_safetensors(path)
         weights = _load(path)
@@ -127,7 +130,7 @@ def _preview(path: Path) -> VideoDecoder:
             raise UserError(f"{path} cannot be read: {_first_line(error)}") from None
     if not isinstance(weights, dict):
         raise UserError(f"{path} holds no weights by name")
-    core = PreviewDecoder.of(weights)
+    core = taehv.PreviewDecoder.of(weights)
     return VideoDecoder(core=core, stats=core.stats)
 
 

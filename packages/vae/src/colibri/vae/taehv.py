@@ -1,14 +1,16 @@
-"""TAEHV's preview decoders for Wan (`taew2_1`, `taew2_2`), from their original weights.
+"""TAEHV's preview decoders for Wan (`taew2_1`, `taew2_2`), from their original weights or anew.
 
 2D convolutions only; a memory block also sees the frame before. Layer numbers and order of
 operations: madebyollin/taehv taehv.py@115aaa7. They were trained on normalised latents and pixels
-in [0, 1]; here they take un-normalised latents and give [-1, 1], as every decoder does.
+in [0, 1]; here they take un-normalised latents and give [-1, 1], as every decoder does. New ones
+are for comparison with light decoders: any widths, any latents of 4 frames and 8 or 16 pixels.
 """
 
 # B batch  C channels  T latent frames  F frames  H rows  W columns
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional
 
 from colibri.core.errors import UserError
 from colibri.core.geometry import Codec
+from colibri.core.shards import write_json_whole
 from colibri.core.wan.decoder import LatentStats
 from colibri.core.wan.family import WAN21_MEAN, WAN21_STD, WAN22_MEAN, WAN22_STD
 from colibri.vae.light import Cache, reach_of, shuffle
@@ -31,17 +34,34 @@ TIME = (1, 2, 2)
 """Frame factors of the three stages."""
 
 
+SIZES = {
+    "base": (512, 256, 128, 64),
+    "slim": (256, 128, 64, 64),
+    "tiny": (64, 48, 32, 24),
+    "micro": (24, 20, 16, 12),
+}
+"""Widths by name. slim has those of taew2_1 and taew2_2; tiny and micro are for small teachers."""
+
+
 class PreviewDecoder(nn.Module):
     """Un-normalised latents (B, C, T, H, W) to video (B, 3, F, rows, columns), about [-1, 1].
 
     The network alone, without training form: weights keep the names `decoder.N...`.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], channels: int, patch: int) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, int, int, int],
+        channels: int,
+        patch: int,
+        stats: LatentStats | None = None,
+    ) -> None:
+        """`stats` of the latents; None: those of Wan with that many channels."""
         super().__init__()
-        if channels not in STATS:
+        if stats is None and channels not in STATS:
             raise UserError(f"TAEHV weights for {channels} latent channels are not those of Wan")
-        self.stats = STATS[channels]
+        self.stats = stats or STATS[channels]
+        self.widths = widths
         self.codec = Codec(time=math.prod(TIME), space=8 * patch, channels=channels)
         self.patch, self.causal, self.single_first = patch, True, True
         steps = [step for time in TIME for step in ([(1, 0, 1)] * 3 + [(0, 0, time)])]
@@ -72,6 +92,18 @@ class PreviewDecoder(nn.Module):
             ) from None
         return model
 
+    @classmethod
+    def sized(cls, size: str, codec: Codec, stats: LatentStats) -> "PreviewDecoder":
+        """A new one for these latents. UserError for an unknown size or another codec."""
+        if size not in SIZES:
+            raise UserError(f"there is no size {size!r}", hint=f"known: {', '.join(SIZES)}")
+        if codec.time != math.prod(TIME) or codec.space not in (8, 16):
+            raise UserError(
+                f"a 2d decoder takes latents of {math.prod(TIME)} frames and 8 or 16 pixels, not "
+                f"of {codec.time} and {codec.space}"
+            )
+        return cls(SIZES[size], codec.channels, codec.space // 8, stats)
+
     def forward(self, latents: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode a whole video, or with `cache` its next latents."""
         if latents.ndim != 5 or latents.shape[1] != self.codec.channels or not latents.shape[2]:
@@ -95,6 +127,52 @@ class PreviewDecoder(nn.Module):
     def new_cache(self) -> Cache:
         """Memory for one video that is decoded in chunks."""
         return Cache()
+
+
+CLASS = "PreviewDecoder"
+"""In the config of a folder of `save`."""
+
+
+def save(
+    folder: Path,
+    decoder: PreviewDecoder,
+    *,
+    teacher: Mapping[str, str],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Config and weights into `folder`, which has to exist; `load` reads them."""
+    from safetensors.torch import save_file
+
+    table = {
+        "_class_name": CLASS,
+        "widths": list(decoder.widths),
+        "z_dim": decoder.codec.channels,
+        "patch": decoder.patch,
+        "latents_mean": list(decoder.stats.mean),
+        "latents_std": list(decoder.stats.std),
+        "teacher": dict(teacher),
+        "training": dict(training or {}),
+    }
+    save_file(
+        {name: value.contiguous() for name, value in decoder.state_dict().items()},
+        folder / "diffusion_pytorch_model.safetensors",
+    )
+    write_json_whole(folder / "config.json", table)
+
+
+def load(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> PreviewDecoder:
+    """From what `save` wrote. UserError where config and weights do not belong together."""
+    try:
+        widths = tuple(config["widths"])
+        stats = LatentStats.of(config)
+        model = PreviewDecoder(widths, config["z_dim"], config["patch"], stats)
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise UserError(
+            "weights and config of this 2d decoder do not belong together",
+            hint="train or copy it again",
+        ) from None
+    return model
 
 
 def _last_frames(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,8 @@ a run that was killed goes on to the same bits (on a CPU with equal threads and 
 come from `clips.py`, the terms from `losses.py`.
 """
 
+import copy
+import importlib.util
 import json
 import logging
 import math
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,17 @@ from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames
 from colibri.core.wan.family import codec_of
 from colibri.vae import forms
 from colibri.vae.adapter import LightVAE, check_teacher
+from colibri.vae.bench import counted_flops
 from colibri.vae.clips import Frames, Sampler, centre_clip, open_source, refusal_log
 from colibri.vae.config import TrainConfig
-from colibri.vae.light import LightConfig, LightDecoder, flops, light_config, parameter_count
+from colibri.vae.encode import Drawn, LatentCache, MadeLatents
+from colibri.vae.gan import PatchJudge, decoder_loss, judge_loss
+from colibri.vae.initial import from_teacher
+from colibri.vae.light import LightDecoder, flops, light_config, parameter_count
 from colibri.vae.load import WEIGHTS, load_decoder, load_teacher, teacher_folder
 from colibri.vae.losses import BLOCKS, Student, Target, losses, posterior_kl, weighted
 from colibri.vae.lpips import Lpips
+from colibri.vae.taehv import PreviewDecoder, save
 from colibri.vae.tiny import tiny_teacher
 from colibri.vae.wan import WanCore
 
@@ -45,13 +53,16 @@ log = logging.getLogger(__name__)
 
 FREE = (
     *("out", "plan", "stop_after", "save_every", "log_every", "preview_every", "device"),
-    *("teacher", "data_root", "lpips_weights"),
+    *("teacher", "data_root", "lpips_weights", "tracker"),
 )
 """Settings that may change between a run and its continuation: the teacher may move, its hash may
 not."""
 
 KEEP = 2
 """Checkpoints that stay on disk."""
+
+TEACHER = Path("teacher")
+"""The word for --init that stands for the teacher's channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +85,7 @@ def train(config: TrainConfig, *, after_step: Callable[[int], None] | None = Non
     assert config.teacher is not None
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = Accelerator(cpu=config.device == "cpu")
+    accelerator = _accelerator(config)
     folder = teacher_folder(config.teacher)
     vae = load_teacher(folder).to(accelerator.device)
     teacher = WanCore(vae.double() if config.precision == "fp64" else vae)
@@ -94,6 +105,17 @@ def train(config: TrainConfig, *, after_step: Callable[[int], None] | None = Non
     return run.go(after_step)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """What one pass starts from; latents are un-normalised."""
+
+    clip: Tensor | None = None
+    """(B, 3, F, H, W) in [-1, 1]; None where a video model made the latents."""
+    latents: Tensor | None = None
+    """(B, C, T, H, W); None: the teacher has to encode."""
+    kl: Tensor | None = None
+
+
 class _Run:
     """One training: weights, optimiser, average, and the step they stand at."""
 
@@ -111,9 +133,12 @@ class _Run:
         torch.manual_seed(config.seed)
         decoder = _new_decoder(config, teacher, vae_hash)
         blocks = [teacher.vae.decoder.mid_block, *teacher.vae.decoder.up_blocks][:BLOCKS]
-        widths = [_width(block) for block in blocks] if config.losses.features else []
+        widths = [_width(block) for block in blocks] if _distils(config) else []
+        if config.losses.features and not widths:
+            log.warning("feature distillation is off: a 2d decoder has other grids")
         self.plain = Student(decoder, widths).to(accelerator.device, teacher.vae.dtype)
-        forms.apply(decoder, forms.usual(decoder, accelerator.device.type))
+        if isinstance(decoder, LightDecoder):
+            forms.apply(decoder, forms.usual(decoder, accelerator.device.type))
         self.ema = {
             name: value.detach().clone() for name, value in self.plain.decoder.state_dict().items()
         }
@@ -124,14 +149,39 @@ class _Run:
             weight_decay=config.weight_decay,
         )
         self.student, self.optimizer = accelerator.prepare(self.plain, optimizer)
+        self.plain_judge: PatchJudge | None = None
+        if config.losses.gan:
+            self.plain_judge = PatchJudge().to(accelerator.device, teacher.vae.dtype)
+            against = torch.optim.AdamW(
+                self.plain_judge.parameters(), lr=config.lr, betas=(0.5, 0.95), weight_decay=0.0
+            )
+            self.judge, self.judge_optimizer = accelerator.prepare(self.plain_judge, against)
         config.out.mkdir(parents=True, exist_ok=True)
+        source = open_source(config.clips, config.data_root, "train")
+        refused = refusal_log(config.out / "refused.jsonl")
         self.sampler = Sampler(
-            open_source(config.clips, config.data_root, "train"),
-            frames=config.frames,
-            crop=config.crop,
-            seed=config.seed,
-            refused=refusal_log(config.out / "refused.jsonl"),
+            source, frames=config.frames, crop=config.crop, seed=config.seed, refused=refused
         )
+        stats = LatentStats.of(teacher.vae.config)
+        self.cache = self.made = None
+        if config.latents:
+            self.cache = LatentCache(
+                *(config.latents, source, stats),
+                codec=teacher.codec,
+                vae_hash=vae_hash,
+                frames=config.frames,
+                crop=config.crop,
+                seed=config.seed,
+                refused=refused,
+            )
+        if config.made:
+            self.made = MadeLatents(
+                *(config.made, stats),
+                codec=teacher.codec,
+                vae_hash=vae_hash,
+                shape=_check_crop(config, teacher),
+                seed=config.seed,
+            )
 
     def go(self, after_step: Callable[[int], None] | None) -> Trained:
         """The loop."""
@@ -146,6 +196,7 @@ class _Run:
             if main:
                 if self.step % config.log_every == 0 or saving:
                     self._record(facts)
+                    self.accelerator.log(facts, step=self.step)
                 if config.preview_every and self.step % config.preview_every == 0:
                     self._preview()
                 if saving:
@@ -155,23 +206,23 @@ class _Run:
                 after_step(self.step)
         if main:
             progress.close()
+        self.accelerator.end_training()
         if self.step < config.steps or not main:
             return Trained(folder=None, step=self.step, sha256=None)
         return self._export()
 
-    def _batches(self, first: int, last: int) -> Iterator[tuple[int, list[Tensor]]]:
-        """For each step its clips (B, 3, F, H, W) in [-1, 1]; the next ones are read meanwhile."""
+    def _batches(self, first: int, last: int) -> Iterator[tuple[int, list[_Batch]]]:
+        """For each step its batches; the next ones are read meanwhile."""
         config, rank = self.config, self.accelerator.process_index
         world = self.accelerator.num_processes
 
-        def ask(step: int) -> list[list[Future[Frames]]]:
+        def ask(step: int) -> list[list[Future[Frames | Drawn | Tensor]]]:
             # Numbered over processes and passes, so that a step's clips do not depend on how they
             # are shared out.
+            draw = self._drawer(step)
             return [
                 [
-                    pool.submit(
-                        self.sampler.draw, step, (turn * world + rank) * config.batch + index
-                    )
+                    pool.submit(draw, step, (turn * world + rank) * config.batch + index)
                     for index in range(config.batch)
                 ]
                 for turn in range(config.accumulate)
@@ -182,30 +233,52 @@ class _Run:
             for step in range(first, last):
                 now = coming
                 coming = ask(step + 1) if step + 1 < last else []
-                yield step, [_tensor([part.result() for part in turn]) for turn in now]
+                yield step, [_batch([part.result() for part in turn]) for turn in now]
 
-    def _optimise(self, step: int, batches: list[Tensor]) -> dict[str, float]:
+    def _drawer(self, step: int) -> Callable[[int, int], Any]:
+        """Where the examples of a step come from; all of them from one place, so that it does not
+        matter how they are batched."""
+        if self.made is not None:
+            rng = np.random.default_rng([self.config.seed, step, 0, 1])
+            if rng.random() < self.config.made_share:
+                return self.made.draw
+        return self.sampler.draw if self.cache is None else self.cache.draw
+
+    def _optimise(self, step: int, batches: list[_Batch]) -> dict[str, float]:
         """One step of the optimiser; mean of every term."""
         config, accelerator = self.config, self.accelerator
         rate = learning_rate(config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}
+        judged = None
+        if self.plain_judge is not None and step >= config.gan_from:
+            judged = partial(decoder_loss, self.plain_judge)
+            for group in self.judge_optimizer.param_groups:
+                group["lr"] = rate
         self.student.train()
-        for index, clip in enumerate(batches):
+        for index, batch in enumerate(batches):
             final = index == len(batches) - 1
             with nullcontext() if final else accelerator.no_sync(self.student):
-                latents, target = self._target(clip.to(accelerator.device, self.teacher.vae.dtype))
+                latents, target = self._target(batch)
                 with self._autocast():
                     video, projected = self.student(latents)
-                terms = losses(video, projected, target, config.losses, self.lpips)
+                terms = losses(video, projected, target, config.losses, self.lpips, judged)
                 total = weighted(terms, config.losses)
                 accelerator.backward(total / len(batches))
+            if judged is not None:
+                with nullcontext() if final else accelerator.no_sync(self.judge):
+                    theirs = self._judge(target.clip, video.detach())
+                    accelerator.backward(theirs / len(batches))
+                terms["judge"] = theirs
             for name, value in (terms | {"loss": total}).items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() / len(batches)
         accelerator.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if judged is not None:
+            self.judge_optimizer.step()
+            self.judge_optimizer.zero_grad(set_to_none=True)
         decay = min(config.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, value in self.plain.decoder.state_dict().items():
@@ -218,16 +291,35 @@ class _Run:
             )
         return facts
 
+    def _judge(self, clip: Tensor, video: Tensor) -> Tensor:
+        """The judge's loss: one call for both, as DistributedDataParallel wants it."""
+        both = self.judge(torch.cat([clip.to(video.dtype), video]).to(clip.dtype))
+        return judge_loss(*both.chunk(2))
+
     @torch.no_grad()
-    def _target(self, clip: Tensor) -> tuple[Tensor, Target]:
-        """Raw latents of a clip, and what the student's answer is compared with."""
+    def _target(self, batch: _Batch) -> tuple[Tensor, Target]:
+        """Raw latents of a batch, and what the student's answer is compared with."""
+        config, kl = self.config, self._here(batch.kl)
+        latents, clip = self._here(batch.latents), self._here(batch.clip)
         with self._autocast():
-            posterior = self.teacher.vae.encode(clip).latent_dist
-            latents = posterior.mode()
-            features = self.teacher.features(latents, BLOCKS) if self.config.losses.features else []
-            whole = self.teacher(latents) if self.config.losses.teacher_output else None
-        kl = posterior_kl(posterior.mean, posterior.logvar)
+            if latents is None:
+                assert clip is not None
+                posterior = self.teacher.vae.encode(clip).latent_dist
+                latents = posterior.mode()
+                kl = posterior_kl(posterior.mean, posterior.logvar)
+            features = self.teacher.features(latents, BLOCKS) if _distils(config) else []
+            whole = None
+            if config.losses.teacher_output or clip is None:
+                whole = self.teacher(latents)
+        if clip is None:
+            assert whole is not None
+            clip = whole.to(latents.dtype).clamp(-1, 1)
         return latents, Target(clip=clip, features=features, teacher_video=whole, kl=kl)
+
+    def _here(self, tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        return tensor.to(self.accelerator.device, self.teacher.vae.dtype)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -245,6 +337,9 @@ class _Run:
         self.plain.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema = state["ema"]
+        if self.plain_judge is not None:
+            self.plain_judge.load_state_dict(state["judge"])
+            self.judge_optimizer.load_state_dict(state["judge_optimizer"])
         self.step = state["step"]
         if self.accelerator.is_main_process:
             _cut_log(self.config.out / "metrics.jsonl", self.step)
@@ -256,6 +351,9 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema,
         }
+        if self.plain_judge is not None:
+            state["judge"] = self.plain_judge.state_dict()
+            state["judge_optimizer"] = self.judge_optimizer.state_dict()
         folder = self.config.out / "checkpoints"
         path = folder / f"step-{self.step:08d}.pt"
         write_whole(path, lambda temporary: torch.save(state, temporary))
@@ -274,7 +372,7 @@ class _Run:
         clip = _tensor([centre_clip(frames, self.config.crop)])
         clip = clip.to(self.accelerator.device, self.teacher.vae.dtype)
         latents = self.teacher.vae.encode(clip).latent_dist.mode()
-        averaged = LightDecoder(self.plain.decoder.config).to(clip.device, clip.dtype)
+        averaged = copy.deepcopy(self.plain.decoder)
         averaged.load_state_dict(self.ema)
         rows = [clip, self.teacher(latents), averaged(latents)]
         picks = np.linspace(0, clip.shape[2] - 1, 5).round().astype(int)
@@ -289,7 +387,7 @@ class _Run:
         folder = self.config.out / "decoder"
         sha256 = write_decoder(
             folder,
-            self.plain.decoder.config,
+            self.plain.decoder,
             self.ema,
             stats=LatentStats.of(self.teacher.vae.config),
             teacher=about,
@@ -300,7 +398,7 @@ class _Run:
 
 def write_decoder(
     folder: Path,
-    config: LightConfig,
+    decoder: LightDecoder | PreviewDecoder,
     weights: dict[str, Tensor],
     *,
     stats: LatentStats,
@@ -308,13 +406,20 @@ def write_decoder(
     training: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """A decoder folder, whole or not at all; SHA-256 of its weights file."""
-    vae = LightVAE.of(config, stats, teacher=teacher, training=training)
-    vae.decoder.load_state_dict(weights)
+    """A folder of a decoder in the form of `decoder`, whole or not at all; SHA-256 of its weights
+    file."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    vae.decoder.to(dtype)
-    vae.save_pretrained(part)
+    if isinstance(decoder, PreviewDecoder):
+        part.mkdir(parents=True)
+        preview = copy.deepcopy(decoder)
+        preview.load_state_dict(weights)
+        save(part, preview.to(dtype), teacher=teacher, training=training)
+    else:
+        vae = LightVAE.of(decoder.config, stats, teacher=teacher, training=training)
+        vae.decoder.load_state_dict(weights)
+        vae.decoder.to(dtype)
+        vae.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return hash_file(folder / WEIGHTS)
@@ -338,20 +443,26 @@ def plan(config: TrainConfig) -> str:
     config = with_teacher(config)
     assert config.teacher is not None
     table = json.loads((teacher_folder(config.teacher) / "config.json").read_text("utf-8"))
-    light = light_config(config.size, table, causal=config.causal)
     height, width = config.crop
-    shape = LatentShape.of(
-        VideoShape(frames=config.frames, height=height, width=width), light.codec
-    )
-    count = parameter_count(light)
+    codec = codec_of(table)
+    shape = LatentShape.of(VideoShape(frames=config.frames, height=height, width=width), codec)
     clips = config.batch * config.accumulate
-    work = 3 * flops(light, shape) * clips
+    if config.kind == "2d":
+        with torch.device("meta"):
+            preview = PreviewDecoder.sized(config.size, codec, LatentStats.of(table))
+        count = sum(parameter.numel() for parameter in preview.parameters())
+        forward = counted_flops(preview, shape)
+        form = "2d"
+    else:
+        light = light_config(config.size, table, causal=config.causal)
+        count, forward = parameter_count(light), flops(light, shape)
+        form = "causal" if light.causal else "non-causal"
+    work = 3 * forward * clips
     lines = [
-        f"decoder     {config.size}, {'causal' if light.causal else 'non-causal'}, "
-        f"{count / 1e6:.2f} M parameters",
+        f"decoder     {config.size}, {form}, {count / 1e6:.2f} M parameters",
         f"clip        {config.frames} frames of {width}x{height}, latents {shape.frames}x"
         f"{shape.height}x{shape.width}",
-        f"a step      {clips} clips a device, {work / 1e12:.2f} TFLOP in the light decoder, "
+        f"a step      {clips} clips a device, {work / 1e12:.2f} TFLOP in the decoder, "
         "forward and backward",
         f"weights     {count * 20 / 1e9:.2f} GB with gradients, AdamW and average, without heads",
         f"run         {config.steps:,} steps, {config.steps * clips:,} clips a device",
@@ -367,18 +478,51 @@ def with_teacher(config: TrainConfig) -> TrainConfig:
     return config if config.teacher else replace(config, teacher=str(tiny_teacher()))
 
 
-def _new_decoder(config: TrainConfig, teacher: WanCore, vae_hash: str) -> LightDecoder:
-    if config.init is None:
+def _new_decoder(
+    config: TrainConfig, teacher: WanCore, vae_hash: str
+) -> LightDecoder | PreviewDecoder:
+    stats = LatentStats.of(teacher.vae.config)
+    if config.init is None or config.init == TEACHER:
+        if config.kind == "2d":
+            if config.init:
+                raise UserError("a 2d decoder cannot start from the teacher's channels")
+            return PreviewDecoder.sized(config.size, teacher.codec, stats)
         table = dict(teacher.vae.config)
-        return LightDecoder(light_config(config.size, table, causal=config.causal))
+        decoder = LightDecoder(light_config(config.size, table, causal=config.causal))
+        if config.init:
+            from_teacher(decoder, teacher.vae)
+        return decoder
     start = load_decoder(config.init)
+    check_teacher(start.teacher, vae_hash, f"--teacher {config.teacher}")
+    if config.kind == "2d":
+        if not isinstance(start.core, PreviewDecoder):
+            raise UserError(f"--init {config.init} is no 2d decoder", hint="leave out --kind 2d")
+        return start.core.requires_grad_(True).train()
     if not isinstance(start.core, LightDecoder):
         raise UserError(f"--init {config.init} is not one of our light decoders")
-    check_teacher(start.teacher, vae_hash, f"--teacher {config.teacher}")
     if start.core.config.causal != config.causal:
         kind = "causal" if start.core.config.causal else "non-causal"
         raise UserError(f"--init {config.init} is {kind}", hint="set --causal to match")
     return start.core.requires_grad_(True).train()
+
+
+def _distils(config: TrainConfig) -> bool:
+    """Features of the teacher are compared."""
+    return bool(config.losses.features) and config.kind == "light"
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    cpu = config.device == "cpu"
+    if config.tracker == "none":
+        return Accelerator(cpu=cpu)
+    if importlib.util.find_spec(config.tracker) is None:
+        raise UserError(
+            f"--tracker {config.tracker} needs a package that is not installed",
+            hint=f"pip install {config.tracker}",
+        )
+    accelerator = Accelerator(cpu=cpu, log_with=config.tracker, project_dir=config.out)
+    accelerator.init_trackers("vae")
+    return accelerator
 
 
 def _width(block: Any) -> int:
@@ -386,9 +530,10 @@ def _width(block: Any) -> int:
     return int(block.resnets[-1].conv2.weight.shape[0]) if block.resnets else 0
 
 
-def _check_crop(config: TrainConfig, teacher: WanCore) -> None:
+def _check_crop(config: TrainConfig, teacher: WanCore) -> LatentShape:
+    """Latents of a clip; UserError where the crop or length does not fit the codec."""
     height, width = config.crop
-    LatentShape.of(
+    return LatentShape.of(
         VideoShape(frames=config.frames, height=height, width=width), codec_of(teacher.vae.config)
     )
 
@@ -410,6 +555,20 @@ def _claim(config: TrainConfig, vae_hash: str) -> None:
             f"{table[key]!r})",
             hint="choose another --out, or the same settings to go on",
         )
+
+
+def _batch(parts: list[Frames | Drawn | Tensor]) -> _Batch:
+    """Examples of one place together."""
+    if all(isinstance(part, Tensor) for part in parts):
+        return _Batch(latents=torch.stack([part for part in parts if isinstance(part, Tensor)]))
+    drawn = [part for part in parts if isinstance(part, Drawn)]
+    if drawn:
+        return _Batch(
+            clip=_tensor([part.frames for part in drawn]),
+            latents=torch.stack([part.latents for part in drawn]),
+            kl=torch.tensor([part.kl for part in drawn]).mean(),
+        )
+    return _Batch(clip=_tensor([part for part in parts if isinstance(part, np.ndarray)]))
 
 
 def _tensor(clips: list[Frames]) -> Tensor:

@@ -13,12 +13,33 @@ from torch import Tensor
 from colibri.core.errors import UserError
 from colibri.distill.config import TrainConfig
 from colibri.distill.objectives.base import Net, Round, TermKind, merge_figures
+from colibri.distill.objectives.consistency import consistency
 from colibri.distill.objectives.denoise import denoise
+from colibri.distill.objectives.diversity import diversity
 from colibri.distill.objectives.dmd import dmd
+from colibri.distill.objectives.gan import adversary, discriminate
+from colibri.distill.objectives.regress import regress
 
 TERMS: dict[str, TermKind] = {
-    "dmd": TermKind(net="student", loss=dmd, config=lambda config: config.dmd),
-    "denoise": TermKind(net="critic", loss=denoise, config=lambda config: config.denoise),
+    "dmd": TermKind(net="student", loss=dmd, config=lambda c: c.dmd, needs_critic=True),
+    "denoise": TermKind(net="critic", loss=denoise, config=lambda c: c.denoise),
+    "consistency": TermKind(net="student", loss=consistency, config=lambda c: c.consistency),
+    "regress": TermKind(net="student", loss=regress, config=lambda c: c.regress),
+    "diversity": TermKind(net="student", loss=diversity, config=lambda c: c.diversity),
+    "adversary": TermKind(
+        net="student",
+        loss=adversary,
+        config=lambda c: c.adversary,
+        needs_critic=True,
+        needs_head=True,
+    ),
+    "discriminate": TermKind(
+        net="critic",
+        loss=discriminate,
+        config=lambda c: c.discriminate,
+        needs_head=True,
+        needs_clips=True,
+    ),
 }
 
 
@@ -28,17 +49,34 @@ class Objective:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._terms = {name: find_term(name) for name in config.terms}
-        for net in ("student", "critic"):
-            if not any(kind.net == net for kind in self._terms.values()):
-                raise UserError(
-                    f"--terms {','.join(config.terms)} has no loss for the {net}",
-                    hint="the default is dmd,denoise",
-                )
+        kinds = self._terms.values()
+        trained = {kind.net for kind in kinds}
+        missing: Net | None = None if "student" in trained else "student"
+        if any(kind.needs_critic for kind in kinds) and "critic" not in trained:
+            missing = "critic"
+        if missing:
+            raise UserError(
+                f"--terms {','.join(config.terms)} has no loss for the {missing}",
+                hint="the default is dmd,denoise",
+            )
+        self._critic = "critic" in trained
+        self.head = any(kind.needs_head for kind in kinds)
+        """Whether a head judges the critic's features."""
+        self.clips = any(kind.needs_clips for kind in kinds)
+        """Whether batches need real clips."""
+        if self.head and not {"adversary", "discriminate"} <= set(config.terms):
+            raise UserError("--terms adversary and discriminate come together, or neither")
+
+    @property
+    def every(self) -> int:
+        """Steps from one update of the student to the next."""
+        return self._config.student.every if self._critic else 1
 
     def nets(self, step: int) -> tuple[Net, ...]:
-        """The networks that step `step` trains, in order: the critic always, the student first at
-        every `student.every`-th step."""
-        return ("student", "critic") if step % self._config.student.every == 0 else ("critic",)
+        """The networks that step `step` trains, in order: the critic always where a term trains
+        it, the student first at every `every`-th step."""
+        student: tuple[Net, ...] = ("student",) if step % self.every == 0 else ()
+        return (*student, "critic") if self._critic else student
 
     def loss(self, round: Round) -> tuple[Tensor, dict[str, list[float]]]:
         """The weighted sum of the terms of `round.net`, by sample (B,), and figures for the log."""
@@ -81,7 +119,12 @@ def _statistics(round: Round) -> dict[str, list[float]]:
     batch, x = round.batch, round.sample_BCTHW.detach()
     spread: Sequence[float] = batch.mean(x.square()).sqrt().tolist()
     saturated: Sequence[float] = (100 * batch.mean((x.abs() > 4).to(x.dtype))).tolist()
-    figures = {"sample/rms": list(spread), "sample/saturated_percent": list(saturated)}
+    channels = x.mean((2, 3, 4)).abs().amax(1)
+    figures = {
+        "sample/rms": list(spread),
+        "sample/saturated_percent": list(saturated),
+        "sample/channel_mean": channels.tolist(),
+    }
     if x.shape[2] > 1:
         moved = (x[:, :, 1:] - x[:, :, :-1]).square().flatten(1).mean(1)
         figures["sample/motion"] = moved.tolist()

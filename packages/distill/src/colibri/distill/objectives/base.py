@@ -41,6 +41,16 @@ class Players(Protocol):
     ) -> Tensor:
         """noise - x0 as `role` predicts it; arguments as `core.wan.transformer.velocity`."""
 
+    def verdict(
+        self,
+        x_BCTHW: Tensor,
+        sigma: float | Tensor,
+        text_BLD: Tensor,
+        *,
+        clean_first: bool | Tensor = False,
+    ) -> Tensor:
+        """Logits (B,) of the head on the critic's features: above 0 for a real clip."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
@@ -55,6 +65,8 @@ class Batch:
     given_B: Tensor
     """bool: latent frame 0 is given (image to video)."""
     shape: LatentShape
+    clip_BCTHW: Tensor | None = None
+    """Normalised latents of the rows' real clips, where a term asked for them."""
 
     @property
     def size(self) -> tuple[int, int, int, int, int]:
@@ -197,6 +209,12 @@ class TermKind:
     loss: Callable[[Round, Any], TermLoss]
     config: Callable[[Any], Any]
     """Picks the term's own part out of a `TrainConfig`; it has a `weight`."""
+    needs_critic: bool = False
+    """Whether the term asks a critic that another term has to train."""
+    needs_head: bool = False
+    """Whether the term asks the head on the critic's features."""
+    needs_clips: bool = False
+    """Whether the term reads real clips."""
 
 
 def level_of(sigma_B: Tensor, x_BCTHW: Tensor) -> Tensor:

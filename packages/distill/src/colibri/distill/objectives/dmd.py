@@ -31,6 +31,7 @@ def dmd(round: Round, config: DmdConfig) -> TermLoss:
         target = x - gradient
         gap = batch.mean(difference.square()).sqrt()
         figures = {
+            "dmd/gradient_raw": gap.tolist(),
             "dmd/gradient": batch.mean(gradient.square()).sqrt().tolist(),
             "dmd/scale": scale.tolist(),
             **by_level("dmd/gap", gap, sigma),

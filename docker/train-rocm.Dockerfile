@@ -1,0 +1,26 @@
+# Distillation and decoder training on AMD devices.
+#   docker build -f docker/train-rocm.Dockerfile -t colibri-train:rocm .
+#   docker run --device /dev/kfd --device /dev/dri --group-add video --ipc host \
+#     -v $PWD/out:/work/out colibri-train:rocm distill train --plan
+# The image has ROCm's torch; it is kept, as the one from PyPI is built for CUDA.
+ARG BASE=rocm/pytorch:latest
+FROM ${BASE}
+
+WORKDIR /work
+COPY constraints.txt ./
+COPY packages/core packages/core
+COPY packages/testbed packages/testbed
+COPY packages/vae packages/vae
+COPY packages/distill packages/distill
+# What is installed already is pinned to its own version, so that nothing replaces it.
+RUN python -c "from importlib.metadata import distributions as d; \
+names = ('torch', 'torchvision', 'triton', 'pytorch-triton-rocm'); \
+print(*sorted({f'{x.name}=={x.version}' for x in d() if x.name in names}), sep='\n')" \
+      > /tmp/kept.txt \
+ && grep -viE '^(torch|triton)' constraints.txt > /tmp/constraints.txt \
+ && pip install --no-cache-dir -c /tmp/kept.txt -c /tmp/constraints.txt \
+      packages/core packages/testbed packages/vae packages/distill tensorboard \
+ && python -c "import torch; assert torch.version.hip, 'torch lost its ROCm build'"
+
+ENV PYTHONUNBUFFERED=1
+CMD ["distill", "--help"]
