@@ -63,7 +63,7 @@ _LIGHT = frozenset(
         "anything everyone everything itself himself herself themselves repeatedly continuously "
         "motion movement action activity use feature consist display carry against upon within "
         "among alone overhead where clad everywhere underneath air ground floor row file heap "
-        "pile stack bunch note shape how what that room"
+        "pile stack bunch note shape how what that room load contents none cannot nearest sight"
     ).split()
 )
 """Words that say too little to be a new detail."""
@@ -188,6 +188,19 @@ class Text:
     @cached_property
     def acts(self) -> list[tuple[str, str, str, Token]]:
         return _acts(self.tokens)
+
+    @cached_property
+    def things(self) -> frozenset[str]:
+        return frozenset([t.lemma for t in self.content if t.pos == "NOUN"])
+
+    def explains(self, lemma: str) -> bool:
+        """Whether a dictionary explains a word of the text by `lemma`, or one of its rarer senses is
+        of that kind."""
+        return any(
+            lemma in _glossed(token.lemma) or lemma in lexicon.rarer_kinds(token.lemma)
+            for token in self.content
+            if token.pos in ("NOUN", "VERB")
+        )
 
     def implies(self, senses: frozenset[str]) -> bool:
         """Whether a word of the text implies one of the senses."""
@@ -319,7 +332,9 @@ def r4_of(
     for index, token in enumerate(caption.tokens):
         span = next((s for s in elsewhere if s[0] <= token.start < s[1]), None)
         if span:
-            if token.start >= span[2] and token.pos == "NOUN" and _is_being(token.lemma):
+            theirs = token.lemma == "family" and caption.tokens[index - 1].lower in _THEIRS
+            being = theirs or (token.pos == "NOUN" and _is_being(token.lemma))
+            if token.start >= span[2] and being:
                 finding = _new_word(index, token, original, caption)
                 found += [finding] if finding else []
             continue
@@ -353,16 +368,80 @@ def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, 
             continue
         if finding.start is None or finding.end is None:
             continue
-        end = finding.end
-        recording = finding.rule == "R3" and _RECORDING.search(finding.text)
-        if finding.rule == "R5" or recording:
-            stop = (_RECORDED if recording else _CLAUSE_END).search(caption, end)
-            end = stop.start() if stop else len(caption)
-        lead = _LEADING.search(caption, 0, finding.start) if finding.rule == "R3" else None
-
+        start, end = _SPAN_OF[finding.rule](finding, caption)
         told = finding.end if finding.rule == "R5" else end
-        spans.append((lead.start() if lead else finding.start, end, told))
+        spans.append((start, end, told))
     return spans
+
+
+def _span_of_opening(finding: Finding, caption: str) -> tuple[int, int]:
+    """To the medium that it names, if that follows closely: `It is a sports video in which`."""
+    assert finding.start is not None and finding.end is not None
+    medium = _MEDIUM.match(caption, finding.end) or _COLON.match(caption, finding.end)
+    return finding.start, medium.end() if medium else finding.end
+
+
+def _span_of_craft(finding: Finding, caption: str) -> tuple[int, int]:
+    """The phrase around it: `in grainy sepia tones like an old newsreel`."""
+    assert finding.start is not None and finding.end is not None
+    start, end = finding.start, finding.end
+    recording = _RECORDING.search(finding.text)
+    stop = (_RECORDED if recording else _PHRASE_END).search(caption, end)
+    end = stop.start() if stop else len(caption)
+    opener = max((m.start() for m in _PHRASE_START.finditer(caption, 0, start + 1)), default=start)
+    lead = _LEADING.search(caption, 0, start)
+    if lead:
+        start = lead.start()
+    return min(start, opener) if start - opener < _NEAR else start, end
+
+
+def _span_of_comment(finding: Finding, caption: str) -> tuple[int, int]:
+    """Its clause, or what the brackets hold."""
+    assert finding.start is not None and finding.end is not None
+    start, end = finding.start, finding.end
+    bracket = caption.rfind("(", 0, start + 1)
+    if bracket >= 0 and ")" not in caption[bracket:start]:
+        close = caption.find(")", start)
+        return bracket, close if close >= 0 else len(caption)
+    stop = _CLAUSE_END.search(caption, end)
+    opener = max((m.end() for m in _CLAUSE_START.finditer(caption, 0, start + 1)), default=start)
+    return min(start, opener), stop.start() if stop else len(caption)
+
+
+def _span_of_teller(finding: Finding, caption: str) -> tuple[int, int]:
+    """`our hero`, `a colleague of mine`, and the clause whose subject is `I`."""
+    assert finding.start is not None and finding.end is not None
+    start, end = finding.start, finding.end
+    word = finding.text.lower()
+    if word in ("my", "our"):
+        thing = _OWNED.match(caption, end)
+        return start, thing.end() if thing else end  # "Our hero, a cartoon rabbit,"
+    if word.startswith(("i", "we")):
+        stop = _CLAUSE_END.search(caption, end)
+        return start, stop.start() if stop else len(caption)
+    if word.endswith("mine"):
+        owned = _OF_MINE.search(caption, 0, start)
+        return owned.start() if owned else start, end
+    return start, end
+
+
+_SPAN_OF = {
+    "R1": _span_of_opening,
+    "R3": _span_of_craft,
+    "R5": _span_of_comment,
+    "R6": _span_of_teller,
+}
+_MEDIUM = re.compile(
+    r"(?:[^\S\n]+[\w'’-]+){0,3}?\s+(?:video|clip|footage|recording|film|scene|animation)\b", re.IGNORECASE
+)
+_COLON = re.compile(r"[^:,.]{0,30}:")
+_OWNED = re.compile(r"(?:\s+[\w'’-]+){1,2}?(?=,\s+(?:an?|the|one|two|three)\s)")
+_OF_MINE = re.compile(r"(?:[\w'’-]+\s+){1,2}$")
+_PHRASE_END = re.compile(r"[.,;!?]|\s(?:while|as|before|then|and\s+(?:the|a|an|his|her)|until|who|where)\s")
+_PHRASE_START = re.compile(r"\b(?:in|with|under|through|from|by|as|while|and|at|against|to)\s|[,;.]")
+_NEAR = 40
+"""Characters between the start of a phrase and the words on filming in it."""
+_CLAUSE_START = re.compile(r"[.,;:(–—]|\s(?:and|but|so|while|because|who|which|whose)\s")
 
 
 @lru_cache(maxsize=20_000)
@@ -371,6 +450,7 @@ def _is_being(lemma: str) -> bool:
     return lemma in _KIN or lexicon.is_first(lemma, "animal") or _is_telling_act(lemma)
 
 
+_THEIRS = frozenset("his her their".split())
 _KIN = frozenset(
     "mother father parent wife husband son daughter brother sister grandmother grandfather uncle "
     "aunt cousin friend boyfriend girlfriend lover fiance fiancee enemy boss king queen "
@@ -389,7 +469,8 @@ _CINEMA = frozenset(
         "pan zoom tilt track dolly focus blur depth field shallow cinematic lens angle handheld "
         "bokeh aerial overhead low high wide static steady slow crane lighting exposure grade fade "
         "dissolve transition cut orbit sweep filmed film shoot capture frame bird eye level 4k hd "
-        "resolution crisp sharp grain contrast soft smooth"
+        "resolution crisp sharp grain contrast soft smooth medium two-shot long extreme tracking panning "
+        "blurred"
     ).split()
 )
 
@@ -398,10 +479,13 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
     lower = _bare(token.lower)
     if token.pos == "NUM":
         return _new_number(index, token, original, caption)
-    if lower in COLOURS and token.pos in ("ADJ", "NOUN", "PROPN"):
+    if lower in COLOURS:
         if COLOURS[lower] in original.colours or lower in original.lemmas:
             return None
         return _new(token, f"colour {lower!r} is not in the original")
+    following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
+    if (following.text in _QUOTE_MARKS or following.pos == "NUM") and lower in _READS:
+        return None
     own = _lemmas(lower)
     if _turns_out(index, token, original, caption):
         return _new(token, f"{lower!r} is not how it ends in the original")
@@ -421,6 +505,8 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
             return None
         uncertain = _YOUTH.issuperset((lower,)) and not _YOUTHS.isdisjoint(original.lemmas)
         return _new(token, f"person {lower!r} is not in the original", ambiguous=uncertain)
+    if following.lower == "of" and lower in _PARTS:
+        return None
     if not own.isdisjoint(_LIGHT) or (following.lower == "of" and not own.isdisjoint(_GROUPS)):
         return None
     if token.pos == "ADV":
@@ -447,6 +533,8 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
     if not any(lexicon.known(lemma) for lemma in own) and token.pos != "NOUN":
         return None
     kind = {"NOUN": "thing", "PROPN": "name", "VERB": "action", "ADJ": "detail"}[token.pos]
+    if "-" in lower and lower.rpartition("-")[2].removesuffix("ed") in _BODY_PARTS:
+        return _new(token, f"detail {lower!r} is not in the original", ambiguous=True)
     acts = "VERB" in readings or not _is_concrete(token.lemma)
     if following.lemma in ("worker", "work") and not _is_concrete(token.lemma):
         return None  # construction workers
@@ -455,9 +543,110 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
         or (token.lemma in _MISHAPS and _is_mishap(index, caption))
         or all(_is_plain(token, pos) for pos in readings)
     )
-    if plain and _may_be_subject(token, original, caption):
-        plain = False
+    if plain:
+        plain = not _may_be_subject(token, original, caption) and not (
+            _is_explained(token, original)
+        )
+    elif token.pos in ("NOUN", "VERB"):
+        plain = _is_added(index, token, readings, original, caption)
     return _new(token, f"{kind} {lower!r} is not in the original", ambiguous=not plain)
+
+
+@lru_cache(maxsize=20_000)
+def _glossed(lemma: str) -> frozenset[str]:
+    """Lemmas of the words by which a dictionary explains a lemma."""
+    return frozenset().union(*map(lemmas, lexicon.glossed(lemma)))
+
+
+def _is_explained(token: Token, original: Text) -> bool:
+    """Whether the dictionary links a word to the original: a cyclist `rides`, a puddle is `water`."""
+    lemma = token.lemma
+    if lemma in _TELLING_LOOKS or lemma in MATERIALS or lemma in _TELLING_NOUNS:
+        return False
+    if _is_telling_act(lemma) or token.pos == "PROPN":
+        return False
+    if original.explains(lemma):
+        return True
+    return any(
+        not _is_vague(link) and not lexicon.kind_of(lemma, link)
+        for link in _glossed(lemma) & original.things
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _is_vague(lemma: str) -> bool:
+    return lemma in _LIGHT or lemma in _BODY_PARTS or lemma in _VAGUE
+
+
+_VAGUE = frozenset("water metal animal food building man woman garment clothing vehicle child".split())
+"""Words that explain too many others."""
+
+
+def _is_added(
+    index: int, token: Token, readings: Sequence[str], original: Text, caption: Text
+) -> bool:
+    """Whether a word stands for nothing in the original: all that it might name is named already."""
+    lemma = token.lemma
+    if _is_explained(token, original) or lemma in _BODY_PARTS:
+        return False
+    if readings == ("NOUN",):
+        if not any(lexicon.may_be(lemma, kind) for kind in ("object", "matter")):
+            return False
+        return not _vacant(("NOUN",), index, original, caption)
+    if "VERB" in readings and token.pos == "VERB" and not token.lower.endswith(("ed", "ing")):
+        if _is_everyday(lemma):
+            return False
+        return not _vacant(("NOUN", "VERB"), index, original, caption)
+    return False
+
+
+_EVERYDAY = (
+    "move travel change touch be have stand put show use express happen communicate announce learn".split()
+)
+"""Verbs whose kinds a paraphrase brings along."""
+
+
+@lru_cache(maxsize=20_000)
+def _is_everyday(lemma: str) -> bool:
+    return any(lexicon.is_first(lemma, kind, pos="VERB") for kind in _EVERYDAY)
+
+
+def _vacant(pos: tuple[str, ...], index: int, original: Text, caption: Text) -> bool:
+    """Whether the sentences that a caption tells of here have a noun or verb that it does not."""
+    near = caption.tokens[max(0, index - _AROUND) : index + _AROUND]
+    named = frozenset(t.lemma for t in near if t.pos in ("NOUN", "VERB", "ADJ", "PROPN"))
+    spans = sentences(original.tokens)
+    shared = [
+        len(named.intersection([t.lemma for t in original.tokens[start:end]]))
+        for start, end in spans
+    ]
+    told = [span for span, count in zip(spans, shared, strict=True) if count and count >= max(shared) - 1]
+    return any(
+        token.pos in pos
+        and not (token.pos == "NOUN" and token.lower.endswith("ing"))
+        and token.lemma not in caption.lemmas
+        and token.lemma not in _META
+        and token.lemma not in _LIGHT
+        and not _is_named(token, caption)
+        for start, end in told or spans
+        for token in original.tokens[start:end]
+    )
+
+
+_AROUND = 8
+"""Words before and behind."""
+
+
+def _is_named(token: Token, caption: Text) -> bool:
+    """Whether the caption names a thing or act of the original, if by another word."""
+    own = _lemmas(token.lower)
+    if not own.isdisjoint(caption.lemmas) or _implied(own, token.pos, caption):
+        return True
+    up = lexicon.implied(token.lemma)
+    return any(
+        other.pos == token.pos and not lexicon.main_senses(other.lemma, other.pos).isdisjoint(up)
+        for other in caption.content
+    )
 
 
 _AIMS = frozenset("target center centre bullseye goal basket hoop net hole ball pin".split())
@@ -478,6 +667,18 @@ def _turns_out(index: int, token: Token, original: Text, caption: Text) -> bool:
     )
 
 
+_QUOTE_MARKS = frozenset("\"“'‘")
+_READS = frozenset(
+    "read reads reading say says saying bear bears bearing state states stating spell spells "
+    "spelling labelled labeled marked titled inscribed printed".split()
+)
+_PARTS = frozenset(
+    "bed base foot mouth bank edge surface tip rim side head neck body shore brink slope peak summit "
+    "interior exterior entrance start middle floor expanse stretch patch strip sheet field layer blanket "
+    "cloud drop drops trickle trail plume burst spray splash lump handful mouthful spoonful bowlful spread "
+    "pieces chunks lumps strands sheets rows layers drops waves plumes petals grains".split()
+)
+"""`the bed of a river`: no more is said than by the river."""
 _SHADES = frozenset("light dark bright pale deep neon vivid".split())
 _STATES = frozenset("motionless weightless cordless seamless".split())
 
@@ -502,7 +703,10 @@ def _readings(index: int, token: Token, caption: Text) -> tuple[str, ...]:
         return ("NOUN",)  # "a coffee table"; a verb would have its ending
     if token.pos == "VERB" and token.lower.endswith("ing"):
         return ("VERB",)
-    if token.pos == "NOUN" and lexicon.mainly_noun(token.lemma):
+    acts = token.lower.endswith("s") and (
+        before.pos in ("NOUN", "PROPN") or before.lower.endswith("ing")
+    )
+    if token.pos == "NOUN" and lexicon.mainly_noun(token.lemma) and not acts:
         return ("NOUN",)
     return ("NOUN", "VERB")
 
@@ -621,10 +825,11 @@ def _is_mishap(index: int, caption: Text) -> bool:
 
 def _may_be_subject(token: Token, original: Text, caption: Text) -> bool:
     """Whether a new word for a person may stand for the main subject, under another name."""
-    if token.pos != "NOUN" or not lexicon.is_first(token.lemma, "person"):
+    lemma = _bare(token.lemma)
+    if token.pos != "NOUN" or not lexicon.is_first(lemma, "person"):
         return False
     subjects = [s for s in original.subjects if _is_human(s, original)]
-    if token.lemma in _ANYONE and (
+    if lemma in _ANYONE and (
         len(_people(original)) > bool(subjects)
         or original.numbers
         or not _FURTHER.isdisjoint(original.lemmas)
@@ -634,13 +839,20 @@ def _may_be_subject(token: Token, original: Text, caption: Text) -> bool:
         return False
     if any(_mentions(caption, subject, original, named=True) for subject in subjects):
         return False
-    return any(_compatible(subject, token.lemma) for subject in subjects)
+    return any(_compatible(subject, lemma) for subject in subjects)
 
 
 _ANYONE = frozenset(
-    "colleague companion partner participant member individual employee viewer attendee rival "
-    "opponent competitor neighbor neighbour counterpart handler owner trainer keeper "
-    "operator".split()
+    (
+        "colleague companion partner participant member individual employee viewer attendee rival opponent "
+        "competitor contestant neighbor neighbour counterpart handler owner keeper operator customer client "
+        "shopper buyer guest visitor diner passenger commuter traveler traveller pedestrian passerby onlooker "
+        "bystander spectator listener fan supporter defender attacker teammate classmate schoolmate coworker "
+        "helper assistant aide pal buddy relative sibling parent user wearer bearer leader speaker performer "
+        "entertainer worker staff crewman sailor crew figure character hero beginner novice expert "
+        "professional veteran senior elder adult grownup youth youngster other student pupil rider "
+        "instructor coach professor trainer server attendant clerk seller"
+    ).split()
 )
 
 
@@ -648,7 +860,8 @@ _FURTHER = frozenset("second third another other".split())
 
 
 def _people(text: Text) -> set[str]:
-    return {t.lemma for t in text.content if t.pos == "NOUN" and _is_person(t.lemma)}
+    named = {_bare(t.lemma) for t in text.content if t.pos == "NOUN"}
+    return {lemma for lemma in named if _is_person(lemma)}
 
 
 def grounding(original: Text, caption: Text) -> float:
@@ -680,6 +893,8 @@ def _implied(own: frozenset[str], pos: str, original: Text) -> bool:
             return True
         if lemma.endswith(("ist", "er", "or")) and len(lemma) > 5:
             root = lemma[:-3] if lemma.endswith("ist") else lemma[:-2]
+            if not lexicon.peers(root).isdisjoint(original.lemmas):
+                return True
             if any(word.startswith(root) for word in original.lemmas):
                 return True
         if lexicon.stem(lemma) in original.stems:
@@ -723,7 +938,7 @@ def _pieces_known(word: str, original: Text) -> bool:
         or piece in _JOINTS
         or COLOURS.get(piece, "") in original.colours
         or (piece in COLOURS and not _tints(word).isdisjoint(original.colours))
-        or _implied(own, "ADJ", original)
+        or _implied(own | {piece.removesuffix("ed")}, "ADJ", original)
         for piece in word.split("-")
         if piece
     )
@@ -773,6 +988,8 @@ def _is_said_of_someone(word: str, original: Text) -> bool:
     """Whether the original has a person who is surely a `word`, by noun or by pronoun."""
     if not _PERSONS[word].isdisjoint(original.lemmas):
         return True
+    if word in ("man", "woman") and not original.lemmas.isdisjoint(_PAIRS):
+        return True
     if word in ("man", "men", "woman", "women"):
         suffix = "woman" if word.startswith("w") else "man"
         own = [w for w in original.lemmas if w.endswith(suffix) and len(w) > len(suffix) + 2]
@@ -810,6 +1027,8 @@ _PERSONS: dict[str, frozenset[str]] = {
 }
 """Words for people by sex and age, with the words that imply each."""
 
+_PAIRS = frozenset("couple bride groom newlywed parent spouse".split())
+"""One of them is a man and the other a woman, as a rule."""
 _MINORS = frozenset("child kid toddler baby infant teenager teen pupil student".split())
 _YOUTH = frozenset("boy boys girl girls child children kid kids".split())
 _YOUTHS = frozenset("teenager teen teenage student pupil youth".split())
@@ -822,7 +1041,9 @@ _OPPOSITE_PAIRS = (
     "clean dirty,empty full,smooth rough,hot cold,warm cold,thick thin,wide narrow,calm rough,"
     "bicycle motorcycle,bicycle motorbike,bike motorcycle,morning evening,morning night,"
     "morning afternoon,evening afternoon,afternoon night,sunrise sunset,dawn dusk,sunrise dusk,"
-    "dawn sunset,summer winter,summer autumn,spring autumn,spring winter,winter autumn,"
+    "dawn sunset,upper lower,single double,single dual,dual triple,double triple,top bottom,"
+    "younger older,youngest oldest,taller shorter,larger smaller,bigger smaller,inner outer,"
+    "summer winter,summer autumn,spring autumn,spring winter,winter autumn,"
     "clear cloudy,sunny cloudy,sunny rainy,crowded empty,crowded deserted,clockwise "
     "counterclockwise,shallow deep,smooth bumpy,lush dry,sleeveless long-sleeved,heavy light"
 )
@@ -926,6 +1147,8 @@ def _new_number(index: int, token: Token, original: Text, caption: Text) -> Find
         return None
     if value.isdecimal() and _with_others(int(value) - 1, original):
         return None
+    if following.pos == "NOUN" and _adds_up(value, following.lemma, original):
+        return None
     counted = next((t for t in caption.tokens[index + 1 : index + 4] if t.pos == "NOUN"), None)
     if value in _ORDINALS and counted and _has_nth(_ORDINALS[value], counted.lemma, original):
         return None
@@ -945,6 +1168,15 @@ def _has_nth(ordinal: str, lemma: str, original: Text) -> bool:
         and lemma in (t.lemma for t in original.tokens[index + 1 : index + 4])
         for index, token in enumerate(original.tokens)
     )
+
+
+def _adds_up(value: str, counted: str, original: Text) -> bool:
+    """`four performers` where the original has `a man` and `three musicians`."""
+    if not _is_person(counted) or counted in original.lemmas:
+        return False
+    numbers = [int(number) for number in original.numbers if number.isdecimal()]
+    sums = {one + 1 for one in numbers} | {sum(pair) for pair in itertools.combinations(numbers, 2)}
+    return value.isdecimal() and len(_people(original)) > 1 and int(value) in sums
 
 
 def _with_others(others: int, original: Text) -> bool:
@@ -982,6 +1214,8 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
         and lemma not in caption.negated
     ):
         return _new(token, f"the original denies {token.lower!r}")
+    if lexicon.kind_of(lemma, "clothing") or lemma in _LIKE_ITS_PARTS:
+        return None  # an orange robe, orange robes
     if not _is_plural(token) or _readings(index, token, caption) != ("NOUN",):
         return None  # `a girl in a yellow dress swings higher`
     if _only_one(lemma, original):
@@ -991,6 +1225,13 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
         )
         return _new(token, f"the original has one {lemma!r}, not several", ambiguous=others)
     return None
+
+
+_LIKE_ITS_PARTS = frozenset(
+    "water sand snow grass rapid wood cloud sky stair rail wave curtain surrounding light shadow track "
+    "wing sleeve paint scale hair reed bush shear clipper scissor".split()
+)
+"""Things that are spoken of in the plural too."""
 
 
 def _is_plural(token: Token) -> bool:
@@ -1023,6 +1264,8 @@ def _new_negation(index: int, original: Text, caption: Text) -> list[Finding]:
     if not following:
         return []
     denied = following[0].lemma
+    if any(denied in _ABSENT.get(word, "") for word in original.lemmas):
+        return []  # a dry riverbed has no water
     if any(word.startswith("bare") or word.endswith("less") for word in original.lemmas):
         return []  # a barefoot boy has no shoes
     if denied in original.negated or (not original.negated and not _positive(denied, original)):
@@ -1032,6 +1275,26 @@ def _new_negation(index: int, original: Text, caption: Text) -> list[Finding]:
     if any(word.lower in _NEGATORS for word in original.tokens) and denied not in original.plain:
         return []
     return [_new(token, f"{token.text!r} denies something that the original does not")]
+
+
+_ABSENT: dict[str, str] = {
+    "dry": "water rain",
+    "empty": "person people content anyone car passenger customer",
+    "deserted": "person people anyone car",
+    "bald": "hair",
+    "bare": "leaf shoe shirt glove sleeve",
+    "alone": "person people anyone company",
+    "behind": "passenger person",
+    "shirtless": "shirt",
+    "clear": "cloud",
+    "cloudless": "cloud",
+    "silent": "sound word noise",
+    "still": "wind wave",
+    "calm": "wind wave",
+    "motionless": "movement",
+    "single": "other",
+}
+"""What is not there where something is said to be so."""
 
 
 def _positive(lemma: str, original: Text) -> bool:
@@ -1122,7 +1385,9 @@ def main_subjects(text: Text) -> list[str]:
             heads = [head, *_joined_heads(sentence, head)]
             if not (_is_setting(head) or head in _COLLECTIVES):
                 break
-            living = [lemma for lemma in _living_heads(sentence) if lemma not in heads]
+            acts = next((i for i, t in enumerate(sentence) if t.pos in ("VERB", "AUX")), None)
+            told = sentence[:acts] if head in _COLLECTIVES else sentence
+            living = [lemma for lemma in _living_heads(told) if lemma not in heads]
             if living:
                 heads += [living[0], *_joined_heads(sentence, living[0])]
                 break
@@ -1210,13 +1475,13 @@ def _without_participle(sentence: Sequence[Token]) -> Sequence[Token]:
 def _is_setting(lemma: str) -> bool:
     """Whether a text that begins with it may be about someone in or at it."""
     return not _alive(lemma) and (
-        lexicon.kind_of(lemma, "contest")
-        or lexicon.kind_of(lemma, "performance")
+        any(lexicon.kind_of(lemma, kind) for kind in _SETTINGS.split())
         or not any(lexicon.is_first(lemma, kind) for kind in _ACTORS.split())
     )
 
 
-_ACTORS = "vehicle food beverage container organism machine mechanism device toy"
+_SETTINGS = "contest performance"
+_ACTORS = "vehicle food beverage container organism machine mechanism device toy sign firework light"
 
 
 def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:
@@ -1308,8 +1573,12 @@ def _mentions(caption: Text, subject: str, original: Text, *, named: bool = Fals
     """Whether the caption speaks of the subject; `named`: by a word that the original implies."""
     if not (lemmas(subject) | {subject}).isdisjoint(caption.lemmas):
         return True
+    if subject == "couple" and caption.lemmas >= {"man", "woman"}:
+        return True
     if _is_human(subject, original):
         return _mentions_person(caption, subject, original, named=named)
+    if any(t.pos == "NOUN" and _is_named_by(t.lemma, subject, original) for t in caption.content):
+        return True
     up = lexicon.implied(subject)
     for token in caption.content:
         if token.pos not in ("NOUN", "PROPN", "ADJ", "VERB"):
@@ -1323,6 +1592,14 @@ def _mentions(caption: Text, subject: str, original: Text, *, named: bool = Fals
             if own and not own.isdisjoint(up) and not _too_general(lemma):
                 return True
     return False
+
+
+def _is_named_by(lemma: str, subject: str, original: Text) -> bool:
+    """Whether a word is the kind before the subject: the `retriever` of `a retriever puppy`."""
+    return lexicon.is_first(lemma, "animal") and any(
+        first.lemma == lemma and second.lemma == subject
+        for first, second in itertools.pairwise(original.tokens)
+    )
 
 
 def _is_human(lemma: str, text: Text) -> bool:
@@ -1351,6 +1628,8 @@ def _mentions_person(caption: Text, subject: str, original: Text, *, named: bool
                 if lemma in _COLLECTIVES and (subject in lexicon.grounds(lemma) or several):
                     return True
                 continue
+            if several and lemma != subject and _is_somebody_else(token, original):
+                continue  # the older woman is not the dancers
             other = not several and _is_plural(token)
             if other and lemma != "people" and lemma in original.lemmas:
                 continue  # the customers are not the person at the laptop
@@ -1366,6 +1645,22 @@ def _mentions_person(caption: Text, subject: str, original: Text, *, named: bool
     told_by_self = not _FIRST_PERSONS.isdisjoint(caption.lemmas)
     told_by_self = told_by_self and bool(r6(original="", caption=caption.text))
     return told_by_self or _first_head(caption.tokens) in _HANDS & original.lemmas
+
+
+def _is_somebody_else(token: Token, original: Text) -> bool:
+    """Whether one person of the caption is told apart in the original: `an older woman`."""
+    if _is_plural(token) or token.lemma in ("people", "one"):
+        return False
+    mentions = [i for i, other in enumerate(original.tokens) if other.lower == token.lower]
+    return bool(mentions) and all(_is_apposed(i, original.tokens) for i in mentions)
+
+
+def _is_apposed(index: int, tokens: Sequence[Token]) -> bool:
+    """Whether a noun explains another: the `woman` of `the instructor, an older woman`."""
+    start = next((i for i in range(index - 1, max(0, index - 5), -1) if tokens[i].text == ","), 0)
+    return (
+        start > 0 and tokens[start + 1].lower in ("a", "an") and _is_person(tokens[start - 1].lemma)
+    )
 
 
 def _heading(text: Text) -> list[Token]:

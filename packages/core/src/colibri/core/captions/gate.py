@@ -18,12 +18,11 @@ class Gated:
     def __init__(self, *patterns: str) -> None:
         alone = [part for pattern in patterns for part in alternatives(pattern)]
         self._patterns = [(re.compile(p, re.IGNORECASE), needed(p)) for p in alone]
-        self._always = frozenset(i for i, (_, words) in enumerate(self._patterns) if not words)
-        self._keys = [
-            (max(_ALNUM.findall(word), key=len), index)
-            for index, (_, words) in enumerate(self._patterns)
-            for word in words or ()
-        ]
+        self._always = [i for i, (_, words) in enumerate(self._patterns) if not words]
+        keys = [(_keys(words), 2 * i) for i, (_, words) in enumerate(self._patterns)]
+        self._second = frozenset(2 * i for i, p in enumerate(alone) if _second(p))
+        keys += [(_keys(_second(p)), 2 * i + 1) for i, p in enumerate(alone)]
+        self._keys = [(key, gate) for found, gate in keys for key in found]
         self._woken_by = functools.lru_cache(maxsize=100_000)(self._wakes)
 
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
@@ -45,10 +44,20 @@ class Gated:
         """Indices of the patterns that may match."""
         if not text.isascii():  # case folding may hide a word: try everything
             return range(len(self._patterns))
-        return sorted(self._always.union(*map(self._woken_by, words_in(text))))
+        gates: frozenset[int] = frozenset().union(*map(self._woken_by, words_in(text)))
+        if not gates:
+            return self._always
+        second = self._second
+        woken = [
+            gate >> 1
+            for gate in gates
+            if not gate & 1 and (gate not in second or gate + 1 in gates)
+        ]
+        return sorted([*self._always, *woken])
 
     def _wakes(self, word: str) -> frozenset[int]:
-        return frozenset(index for key, index in self._keys if key in word)
+        """Gates that a word opens: 2 i for the words that pattern i needs most, 2 i + 1 for more."""
+        return frozenset(gate for key, gate in self._keys if key in word)
 
 
 _ALNUM = re.compile(r"[a-z0-9]+")
@@ -78,14 +87,31 @@ def needed(pattern: str) -> frozenset[str] | None:
     return _needed(_parser.parse(pattern, re.IGNORECASE))
 
 
+def _second(pattern: str) -> frozenset[str] | None:
+    """Words of which every match contains one as well, at another place; None when there are none."""
+    found = sorted(set(_candidates(_parser.parse(pattern, re.IGNORECASE))), key=_cost)
+    return found[1] if len(found) > 1 else None
+
+
+def _keys(words: frozenset[str] | None) -> list[str]:
+    """The longest run of letters of each word: it stands inside one word of a text."""
+    return [max(_ALNUM.findall(word), key=len) for word in words or ()]
+
+
 def _needed(sequence: Any) -> frozenset[str] | None:
-    best: frozenset[str] | None = None
+    return min(_candidates(sequence), key=_cost, default=None)
+
+
+def _candidates(sequence: Any) -> list[frozenset[str]]:
+    """For each place in a sequence, words of which one must stand there."""
+    found: list[frozenset[str]] = []
     run = ""
     for operator, argument in [*sequence, (None, None)]:
         if operator is _constants.LITERAL:
             run += chr(argument).lower()
             continue
-        candidates = [frozenset({run})] if _is_key(run) else []
+        if _is_key(run):
+            found.append(frozenset({run}))
         run = ""
         inner: frozenset[str] | None = None
         if operator is _constants.SUBPATTERN:
@@ -97,11 +123,8 @@ def _needed(sequence: Any) -> frozenset[str] | None:
             if all(part is not None for part in parts):
                 inner = frozenset().union(*(part for part in parts if part is not None))
         if inner:
-            candidates.append(inner)
-        for candidate in candidates:
-            if best is None or _cost(candidate) < _cost(best):
-                best = candidate
-    return best
+            found.append(inner)
+    return found
 
 
 def _is_key(run: str) -> bool:

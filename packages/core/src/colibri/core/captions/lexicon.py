@@ -137,7 +137,7 @@ def _thesaurus() -> tuple[dict[str, Senses], dict[str, Senses]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         claimed, follows, said = line.partition(" < ")
         if follows:
-            grounds_of[claimed] = frozenset(said.split())
+            grounds_of[claimed] = grounds_of.get(claimed, frozenset()) | frozenset(said.split())
         elif not line.startswith("#"):
             group = frozenset(line.split())
             for word in group:
@@ -156,6 +156,38 @@ def grounds(lemma: str) -> Senses:
 
 
 _NOTHING: Senses = frozenset()
+
+
+class _Glosses:
+    def __init__(self) -> None:
+        self.of: dict[str, dict[str, str]] = {"g": {}, "a": {}, "k": {}}
+        path = files("colibri.core.captions") / "data" / "glosses.txt.gz"
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            kind, head, rest = line.split(" ", 2)
+            self.of[kind][head] = rest
+
+
+@functools.lru_cache(maxsize=1)
+def _glosses() -> _Glosses:
+    return _Glosses()
+
+
+@functools.lru_cache(maxsize=100_000)
+def glossed(lemma: str) -> Senses:
+    """Words by which a dictionary explains a lemma, as they stand there."""
+    return frozenset(_glosses().of["g"].get(lemma, "").split())
+
+
+@functools.lru_cache(maxsize=100_000)
+def opposites(lemma: str) -> Senses:
+    """Words that mean the opposite of a lemma."""
+    return frozenset(_glosses().of["a"].get(lemma, "").split())
+
+
+@functools.lru_cache(maxsize=100_000)
+def rarer_kinds(lemma: str) -> Senses:
+    """Kinds of animals, things, food and plants of which a lemma is one in a rarer sense."""
+    return frozenset(_glosses().of["k"].get(lemma, "").split())
 
 
 @functools.lru_cache(maxsize=100_000)

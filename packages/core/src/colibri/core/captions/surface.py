@@ -8,8 +8,11 @@ from functools import lru_cache
 from itertools import zip_longest
 
 from colibri.core.captions import lexicon
+from colibri.core.captions.commentary import comments, is_told, speaks_of_recording
+from colibri.core.captions.craft import craft_terms
 from colibri.core.captions.gate import Gated, words_in
 from colibri.core.captions.language import parts_of_speech, tokenize
+from colibri.core.captions.openings import indirect_opening, label_end
 from colibri.core.clip import Finding
 
 
@@ -121,6 +124,7 @@ def r1(*, original: str, caption: str) -> tuple[Finding, ...]:
         return ()
     if not match and not _SHOWN.isdisjoint(words_in(caption)):
         match = _R1_SHOWN.match(caption, start)
+    match = match or indirect_opening(original, caption, start)
     if not match:
         return ()
     message = f"starts with {match.group()!r}; start with the main subject or scene instead"
@@ -293,7 +297,7 @@ _PLAIN_R3 = Gated(
     # lens, focus, speed, format
     r"\bdepth[- ]of[- ]field\b|\bbokeh\b|\bfish-?eye\b|\btelephoto\b|\bwide-angle\b|\banamorphic\b"
     r"|\bmotion blur\b|\brack(?:s|ing)?\s+focus\b|\bfocus\s+(?:pull|rack)\w*|\bdeep focus\b"
-    r"|\bshallow focus\b|\bsoft[- ]focus\b|\btilt-shift\b|\blong exposure\b|\baperture\b|\bf/\d",
+    r"|\bshallow focus\b|\bsoft[- ]focus\b|\btilt-shift\b|\blong exposure\b|\baperture\b",
     r"\b(?:in|into|out of)\s+(?:sharp\s+|crisp\s+|soft\s+|clear\s+|perfect\s+|full\s+)?focus\b"
     r"|\bout-of-focus\b|\bsharp(?:ly)?\s+(?:in\s+)?focus(?:ed)?\b|\bsharp focus\b",
     r"\bfocus\s+(?:shift|chang|mov|transition|is\s+(?:on|sharp|soft|placed|primarily|entirely|"
@@ -360,7 +364,9 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
     found: list[Finding] = []
     taken: list[tuple[int, int]] = []
     for match in _PLAIN_R3.finditer(caption):
-        if _is_thing(match, original, caption):
+        if _is_thing(match, original, caption) or (
+            _FILMING.search(original) and _is_plainly_told(match, original)
+        ):
             continue
         taken.append(match.span())
         found.append(_cinema(match, caption))
@@ -368,6 +374,12 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
         before = caption[: match.start()].rstrip().rsplit(maxsplit=1)
         word = before[-1].lower().strip(",;.") if before else ""
         if word not in _PAN_NOUN_BEFORE and not _inside(match.span(), taken):
+            taken.append(match.span())
+            found.append(_cinema(match, caption))
+    for match in craft_terms(original, caption):
+        if not _inside(match.span(), taken) and (
+            _IS_SHOT.search(match.group()) or not _is_thing(match, original, caption)
+        ):
             taken.append(match.span())
             found.append(_cinema(match, caption))
     for pattern, why in ((_CAMERA_GAZE, "a gaze at the camera"), (_R3_AMBIGUOUS, "perhaps plain")):
@@ -378,10 +390,17 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: finding.start or 0))
 
 
+_FILMING = re.compile(
+    r"\b(?:photograph(?:er|s)|film-?maker|camera(?:man|woman|\s+operator)|film\s+crew|director|videographer|vlogger|"
+    r"(?:her|his|their|a|an\s+old)\s+(?:camera|lens|phone|drone|telescope|microscope|binoculars))\b",
+    re.IGNORECASE,
+)
+"""Somebody in the scene takes pictures."""
 _APPARATUS = re.compile(
     r"\b(camera|lens|tripod|gimbal|drone|montage|frame|film|zoom|dolly)\b", re.I
 )
-_ON_SCREEN = re.compile(r"\bof\s+the\s+screen$", re.IGNORECASE)
+_ON_SCREEN = re.compile(r"\bof\s+the\s+screen$|\bon-?screen$", re.IGNORECASE)
+_IS_SHOT = re.compile(r"\bshots?\b", re.IGNORECASE)
 _A_SCREEN = re.compile(r"(?<!on-)(?<!off-)(?<!on )(?<!off )\bscreens?\b|\bmonitor\b", re.IGNORECASE)
 _MOVING_CAMERA = re.compile(
     r"\bcamera\s+(?:\w+ly\s+)?(?:pan|tilt|zoom|doll|track|follow|circl|glid|sweep|mov|rotat|linger|shift|"
@@ -464,7 +483,7 @@ _R5 = Gated(
     r"\b(?:please note|note that|it is worth noting|worth noting|notably,|importantly,|keep in mind|"
     r"bear in mind|it should be noted|as mentioned|as noted|as described|as stated|as requested|"
     r"as instructed|as per|per your|in accordance with|following the (?:rules|instructions|guidelines)"
-    r"|let me know|feel free|hope this|i hope)\b",
+    r"|let me know|feel free|hope this|i hope)\b|\bas per\b|\bper your\b",
     r"\brules?\s+(?:#|no\.?\s*)?\d\b|\b(?:the|all|these|six|your|given)\s+(?:six\s+)?(?:rules|"
     r"guidelines|instructions|requirements)\b(?!\s+(?:of the (?:game|road|pool)|on the|posted|to the"
     r"|for the|printed|from|manual|sheet|booklet))",
@@ -518,10 +537,10 @@ _R5 = Gated(
     r"(?!(?:the|a|an)\s+(?:sky|sun|tree|building|cloud|lake|water))",
     r"\b(?:based on|according to)\s+the\s+(?:original|given|provided|description|caption|text|prompt|video)"
     r"|\bthe user\b|^\W*(?:option|alternative|version|draft|final|attempt)\b\s*\w*\s*:"
-    r"|\b(?:is|are)\s+not\s+(?:mentioned|specified|stated|described)\b|\breminiscent of\b"
+    r"|\b(?:is|are)\s+not\s+(?:mentioned|specified|stated|described)\b|(?<!style )\breminiscent of\b"
     r"|\b(?:hoping|wishing|longing)\s+(?:to|for|that)\b|\bin order to\b|\bfuture generations\b"
     r"|\bwith the (?:precision|grace|skill|ease|confidence|care|patience|poise|focus) of\b"
-    r"|\bremind\w*\s+(?:one|us|you)\b|\b(?:who|it|they|he|she|which)\s+(?:might|may)\b",
+    r"|\bremind\w*\s+(?:one|us|you)\b|\b(?:who|it|they|he|she|which)\s+might\b|\b(?:who|it|they|he|she|which)\s+may\b",
     r"\b(?:suggest(?:s|ing)?|impl(?:y|ies|ying)|hint(?:s|ing)?\s+(?:at|that)|evok(?:e|es|ing)|"
     r"convey(?:s|ing)?|exud(?:e|es|ing)|signif(?:y|ies|ying)|connot(?:es|ing)|emphasi[sz](?:e|es|ing)|"
     r"underscor(?:e|es|ing)|accentuat(?:e|es|ing)|embod(?:y|ies|ying)|epitomi[sz](?:es|ing)|"
@@ -555,7 +574,7 @@ _R5 = Gated(
     r"as a result|for this reason|due to the fact|given that|it follows|since this|the reason)\b",
     r"\b(?:because|since)\s+(?:the|he|she|it|they|this|of (?:his|her|their|its))\b",
     r"\b(?:the|a|our|for|to)\s+viewers?\b(?!\s+(?:can\s+)?(?:sees?|watch|observe|is\s+shown))|\bviewer's\b|\bviewers?\b(?=\s+(?:to|is|are|can|may|might|"
-    r"will|attention|into|feel|could|through|gets?|see))|\b(?:invit|draw|immers|captivat|remind|guid|"
+    r"will|attention|into|feel|could|through|gets?|see\b))|\b(?:invit|draw|immers|captivat|remind|guid|"
     r"transport|allow|encourag|giv|lead|tak)\w*\s+(?:the\s+)?(?:viewer|observer|audience\s+(?:to|into|"
     r"in|of|a)\b)\w*|\b(?:invit|immers|captivat|remind|transport|allow)\w*\s+us\b",
     r"\b(?:metaphor|symbolism|allegory|represents? the (?:idea|concept|struggle|passage|cycle|beauty|"
@@ -597,12 +616,18 @@ def r5(*, original: str, caption: str) -> tuple[Finding, ...]:
     """Nothing but description: no analysis, reasoning, instructions, explanations or markup."""
     quoted = _quotes(caption)
     found = []
+    opening: tuple[bool, int] | None = None
     taken: list[tuple[int, int]] = []
     for pattern, what in ((_R5, "explains or interprets"), (_R5_MARKUP, "is a list or markup")):
         for match in pattern.finditer(caption):
             if _inside(match.span(), quoted) or _inside(match.span(), taken):
                 continue
-            if _literal_r5(match, caption):
+            opening = opening or _before_subject(original, caption)
+            if _is_opening(match, *opening):
+                continue
+            if pattern is _R5 and (
+                _literal_r5(match, caption) or _is_plainly_told(match, original)
+            ):
                 continue
             if _REFLECTS.fullmatch(match.group()) and not _is_idea(
                 _object_after(match.end(), caption)
@@ -613,7 +638,47 @@ def r5(*, original: str, caption: str) -> tuple[Finding, ...]:
             taken.append(match.span())
             message = f"{match.group().strip()!r} {what}; keep only what is seen"
             found.append(_finding("R5", match.start(), match.end(), caption, message))
+    for span in comments(original, caption):
+        opening = opening or _before_subject(original, caption)
+        if span[0] >= opening[1] and not _inside(span, quoted) and not _inside(span, taken):
+            message = f"{caption[slice(*span)].strip()!r} explains or interprets; keep only what is seen"
+            found.append(_finding("R5", *span, caption, message))
     return tuple(sorted(found, key=lambda finding: finding.start or 0))
+
+
+def _is_opening(match: re.Match[str], label: bool, opening: int) -> bool:
+    """Whether a match belongs to words before the subject, which R1 finds."""
+    if opening and _SHOWS_WHAT.match(match.group()):
+        return match.start() < opening + _MEDIUM_NEAR
+    return label and match.start() < opening
+
+
+_MEDIUM_NEAR = 20
+"""Characters behind an opening in which `showing` still belongs to it."""
+
+
+def _before_subject(original: str, caption: str) -> tuple[bool, int]:
+    """Whether a label opens the caption, and where an opening that R1 finds ends: it is no analysis
+    too, unless it talks to the reader."""
+    start = _opening_end(caption)
+    if _TALKS.match(caption, start):
+        return False, 0
+    label = label_end(caption, start)
+    if label > start:
+        return True, 0 if "rule" in caption[start:label] else label
+    found = r1(original=original, caption=caption)
+    return False, found[0].end or 0 if found else 0
+
+
+_TALKS = re.compile(
+    r"(?:sure|certainly|of course|okay|ok|absolutely|alright|got it|understood|yes|great|no problem|"
+    r"here(?:['’]s| is| are| you)|below is|the following is|this is)\b",
+    re.IGNORECASE,
+)
+
+def _is_plainly_told(match: re.Match[str], original: str) -> bool:
+    """Whether an original that tells of the scene alone has these words."""
+    return not speaks_of_recording(original) and is_told(match.group(), original)
 
 
 _LITERAL = re.compile(
