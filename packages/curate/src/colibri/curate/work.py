@@ -1,6 +1,7 @@
 """The pass over rows on Ray Data: first frames, and the embedded engines where they are used."""
 
 import errno
+import math
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -19,6 +20,9 @@ from colibri.curate.config import RunConfig, fused_stages
 from colibri.curate.ingest import Ingested, ingested_rows
 from colibri.curate.store import DONE_SCHEMA, Attempts, DoneRows
 
+FILE_BATCHES = 64
+"""Batches in a file of pending rows: whoever reads one reads the footer of all."""
+
 
 def pending_rows(
     ingested: Ingested, done: DoneRows, folder: Path, batch_rows: int
@@ -36,11 +40,16 @@ def pending_rows(
                 yield row
 
     count = 0
-    with pq.ParquetWriter(folder / "rows.parquet", DONE_SCHEMA, compression="zstd") as writer:
-        for batch in chunked(waiting(), batch_rows):
-            count += len(batch)
-            writer.write_table(pa.Table.from_pylist(batch, schema=DONE_SCHEMA))
+    for index, batches in enumerate(chunked(chunked(waiting(), batch_rows), FILE_BATCHES)):
+        with pq.ParquetWriter(_pending(folder, index), DONE_SCHEMA, compression="zstd") as writer:
+            for batch in batches:
+                count += len(batch)
+                writer.write_table(pa.Table.from_pylist(batch, schema=DONE_SCHEMA))
     return keys, count
+
+
+def _pending(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.parquet"
 
 
 def work(config: RunConfig, done: DoneRows, state: Path, pending: int) -> None:
@@ -48,8 +57,8 @@ def work(config: RunConfig, done: DoneRows, state: Path, pending: int) -> None:
 
     UserError when the work stops early; committed rows are kept.
     """
-    path = (state / "pending" / "rows.parquet").resolve()
-    batches = pq.ParquetFile(path).num_row_groups
+    folder = (state / "pending").resolve()
+    batches = math.ceil(pending / config.batch_rows)
     committed = DoneRows(done.folder.resolve())
     attempts = Attempts(state.resolve() / "attempts")
     shutil.rmtree(state / "attempts", ignore_errors=True)
@@ -58,7 +67,7 @@ def work(config: RunConfig, done: DoneRows, state: Path, pending: int) -> None:
         import ray
 
         rows = ray.data.range(batches, override_num_blocks=batches).map_batches(
-            partial(_load, path=path), batch_size=1, batch_format="pyarrow"
+            partial(_load, folder=folder), batch_size=1, batch_format="pyarrow"
         )
         for name, stage in stage_chain(config, attempts):
             rows = rows.map_batches(
@@ -95,9 +104,13 @@ def stage_chain(
     return chain
 
 
-def _load(batch: pa.Table, *, path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        return pa.concat_tables([file.read_row_group(group) for group in batch["id"].to_pylist()])
+def _load(batch: pa.Table, *, folder: Path) -> pa.Table:
+    parts = []
+    for number in batch["id"].to_pylist():
+        index, group = divmod(number, FILE_BATCHES)
+        with pq.ParquetFile(_pending(folder, index)) as file:
+            parts.append(file.read_row_group(group))
+    return pa.concat_tables(parts)
 
 
 def _stage(batch: pa.Table, *, stage: stages.Stage, name: str) -> pa.Table:
