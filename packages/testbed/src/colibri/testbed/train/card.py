@@ -40,6 +40,7 @@ def write_card(folder: Path, *, videos: int = 32, steps: int = 50) -> str:
         }
         scores = f"{videos} prompts (half of them from an image):\n\n{score_table(tables)}"
     training = json.loads((folder / "training.json").read_text())
+    lengths = ", then to ".join(map(str, training["dit_lengths"]))
     vae, dit = VaeRecipe(), DitRecipe()
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
     text = f"""\
@@ -60,7 +61,8 @@ Parts: `WanTransformer3DModel` ({_millions(pipeline.transformer)} M), `Autoencod
   of six kinds; every twelfth combination of shape, colour, motion and background held out.
 - Autoencoder: {vae.decoder_steps} decoder steps and {vae.encoder_steps} encoder steps of
   {vae.batch} clips of {vae.frames[0]} or {vae.frames[1]} frames; its latents are a linear code.
-- Video model and text encoder: {training["dit_steps"]} steps of {dit.batch} clips, flow matching,
+- Video model and text encoder: {training["dit_steps"]} steps of {dit.batch} clips (`--steps`
+  {lengths}; the learning rate falls towards the end of each), flow matching,
   shift {dit.shift:g}, {dit.no_text:.0%} of captions empty, {dit.first_frame:.0%} of batches with a
   clean first latent frame; the averaged weights are kept.
 - Seed {training["seed"]}; `testbed train vae | dit | family` on a CPU.

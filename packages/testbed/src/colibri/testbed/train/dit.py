@@ -25,7 +25,7 @@ from colibri.testbed.score import Score, score
 from colibri.testbed.small import small_clip
 from colibri.testbed.train.bank import bank_scene
 from colibri.testbed.train.code import LinearCode
-from colibri.testbed.train.loop import load_training, save_training, schedule
+from colibri.testbed.train.loop import load_training, note_length, save_training, schedule
 from colibri.testbed.train.muon import Muon, split_parameters
 from colibri.testbed.train.text import batch_captions, embed, tiny_text_encoder, tiny_tokenizer
 from colibri.testbed.train.vae import CHANNELS, the_code
@@ -137,6 +137,7 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
         torch.optim.AdamW(others, recipe.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     first = load_training(out, both, optimisers)
+    note_length(out, recipe.steps)
     began = saved = time.monotonic()
     losses = []
     for step in range(first, recipe.steps):

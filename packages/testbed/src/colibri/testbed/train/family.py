@@ -24,7 +24,7 @@ from colibri.testbed.score import Score, score
 from colibri.testbed.small import FRAMES, SIDE, small_clip
 from colibri.testbed.train.bank import bank_scene
 from colibri.testbed.train.dit import DitRecipe, TinyModel, tiny_transformer
-from colibri.testbed.train.loop import load_weights
+from colibri.testbed.train.loop import lengths_of, load_weights
 from colibri.testbed.train.text import tiny_tokenizer
 from colibri.testbed.world import Scene
 
@@ -76,7 +76,10 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     pipeline.save_pretrained(unfinished)
     (unfinished / "training.json").write_text(
-        json.dumps({"dit_steps": steps, "seed": seed}, indent=1) + "\n"
+        json.dumps(
+            {"dit_steps": steps, "dit_lengths": lengths_of(dit) or [steps], "seed": seed}, indent=1
+        )
+        + "\n"
     )
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)

@@ -1,10 +1,13 @@
 """What the recipes share: the learning rate's course and checkpoints that a kill cannot spoil."""
 
+import json
 import os
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from colibri.core.shards import write_json_whole
 
 
 def schedule(step: int, steps: int, *, warmup: int = 100, decay_from: float = 0.6) -> float:
@@ -49,3 +52,17 @@ def load_weights(folder: Path, model: nn.Module) -> int:
     model.load_state_dict(state["model"])
     steps: int = state["step"]
     return steps
+
+
+def note_length(folder: Path, steps: int) -> None:
+    """Keep that a run of `steps` began or went on here: each has a learning rate of its own."""
+    lengths = lengths_of(folder)
+    if lengths[-1:] != [steps]:
+        write_json_whole(folder / "lengths.json", [*lengths, steps])
+
+
+def lengths_of(folder: Path) -> list[int]:
+    """The lengths that runs in this folder had, one after the other."""
+    path = folder / "lengths.json"
+    lengths: list[int] = json.loads(path.read_text("utf-8")) if path.exists() else []
+    return lengths

@@ -35,8 +35,8 @@ from colibri.testbed.world import Scene
 class VaeRecipe:
     """What decides the weights."""
 
-    decoder_steps: int = 2000
-    encoder_steps: int = 900
+    decoder_steps: int = 1300
+    encoder_steps: int = 600
     decay_from: float = 0.5
     """Share of the steps after which the learning rate falls to zero."""
     batch: int = 4
