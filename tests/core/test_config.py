@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from colibri.core.config import Names, from_table, parse, to_table, toml_flag
+from colibri.core.config import Names, Size, from_table, parse, to_table, toml_flag
 from colibri.core.errors import UserError
 
 
@@ -21,6 +21,8 @@ class Outer:
     out: Path = Path("out")
     steps: int | None = None
     inner: Inner = field(default_factory=Inner)
+    size: Size | None = None
+    spare: Inner | None = None
 
 
 def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
@@ -53,6 +55,23 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
 def test_a_value_of_the_wrong_type_is_refused(table: dict[str, object], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         from_table(Outer, table, where="c.toml")
+
+
+def test_what_may_be_absent_is_read_like_what_may_not() -> None:
+    table = {"size": "64x48", "spare": {"lr": 2}}
+    config = from_table(Outer, table, where="c.toml")
+    assert config.size == (48, 64)
+    assert config.spare == Inner(lr=2.0)
+    with pytest.raises(UserError, match="spare: lr has to be float"):
+        from_table(Outer, {"spare": {"lr": "high"}}, where="c.toml")
+
+
+def test_help_names_no_none_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Outer, ["--help"], prog="p", description="", toml=None)
+    said = capsys.readouterr().out
+    assert "--steps INT" in said
+    assert "{None}" not in said
 
 
 def test_a_config_survives_being_written_and_read() -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import sys
 import tomllib
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def parse(
         prog=prog,
         description=description,
         default=default,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.DisallowNone),
     )
     return parsed
 
@@ -136,6 +137,10 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
         if specs and isinstance(value, str):
             return specs[0].instance_from_str([value])
         return _convert(typing.get_args(hint)[0], value, where=where)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if len(options) == 1 and value is not None:
+            return _convert(options[0], value, where=where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise UserError(f"{where} has to be a table, found {value!r}")
