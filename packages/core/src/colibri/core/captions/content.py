@@ -194,8 +194,7 @@ class Text:
         return frozenset([t.lemma for t in self.content if t.pos == "NOUN"])
 
     def explains(self, lemma: str) -> bool:
-        """Whether a dictionary explains a word of the text by `lemma`, or one of its rarer senses is
-        of that kind."""
+        """Whether a dictionary explains a word of the text by `lemma`, or may be one."""
         return any(
             lemma in _glossed(token.lemma) or lemma in lexicon.rarer_kinds(token.lemma)
             for token in self.content
@@ -376,14 +375,16 @@ def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, 
 
 def _span_of_opening(finding: Finding, caption: str) -> tuple[int, int]:
     """To the medium that it names, if that follows closely: `It is a sports video in which`."""
-    assert finding.start is not None and finding.end is not None
+    assert finding.start is not None
+    assert finding.end is not None
     medium = _MEDIUM.match(caption, finding.end) or _COLON.match(caption, finding.end)
     return finding.start, medium.end() if medium else finding.end
 
 
 def _span_of_craft(finding: Finding, caption: str) -> tuple[int, int]:
     """The phrase around it: `in grainy sepia tones like an old newsreel`."""
-    assert finding.start is not None and finding.end is not None
+    assert finding.start is not None
+    assert finding.end is not None
     start, end = finding.start, finding.end
     recording = _RECORDING.search(finding.text)
     stop = (_RECORDED if recording else _PHRASE_END).search(caption, end)
@@ -397,7 +398,8 @@ def _span_of_craft(finding: Finding, caption: str) -> tuple[int, int]:
 
 def _span_of_comment(finding: Finding, caption: str) -> tuple[int, int]:
     """Its clause, or what the brackets hold."""
-    assert finding.start is not None and finding.end is not None
+    assert finding.start is not None
+    assert finding.end is not None
     start, end = finding.start, finding.end
     bracket = caption.rfind("(", 0, start + 1)
     if bracket >= 0 and ")" not in caption[bracket:start]:
@@ -410,7 +412,8 @@ def _span_of_comment(finding: Finding, caption: str) -> tuple[int, int]:
 
 def _span_of_teller(finding: Finding, caption: str) -> tuple[int, int]:
     """`our hero`, `a colleague of mine`, and the clause whose subject is `I`."""
-    assert finding.start is not None and finding.end is not None
+    assert finding.start is not None
+    assert finding.end is not None
     start, end = finding.start, finding.end
     word = finding.text.lower()
     if word in ("my", "our"):
@@ -432,13 +435,18 @@ _SPAN_OF = {
     "R6": _span_of_teller,
 }
 _MEDIUM = re.compile(
-    r"(?:[^\S\n]+[\w'’-]+){0,3}?\s+(?:video|clip|footage|recording|film|scene|animation)\b", re.IGNORECASE
+    r"(?:[^\S\n]+[\w'’-]+){0,3}?\s+(?:video|clip|footage|recording|film|scene|animation)\b",
+    re.IGNORECASE,
 )
 _COLON = re.compile(r"[^:,.]{0,30}:")
 _OWNED = re.compile(r"(?:\s+[\w'’-]+){1,2}?(?=,\s+(?:an?|the|one|two|three)\s)")
 _OF_MINE = re.compile(r"(?:[\w'’-]+\s+){1,2}$")
-_PHRASE_END = re.compile(r"[.,;!?]|\s(?:while|as|before|then|and\s+(?:the|a|an|his|her)|until|who|where)\s")
-_PHRASE_START = re.compile(r"\b(?:in|with|under|through|from|by|as|while|and|at|against|to)\s|[,;.]")
+_PHRASE_END = re.compile(
+    r"[.,;!?]|\s(?:while|as|before|then|and\s+(?:the|a|an|his|her)|until|who|where)\s"
+)
+_PHRASE_START = re.compile(
+    r"\b(?:in|with|under|through|from|by|as|while|and|at|against|to)\s|[,;.]"
+)
 _NEAR = 40
 """Characters between the start of a phrase and the words on filming in it."""
 _CLAUSE_START = re.compile(r"[.,;:(–—]|\s(?:and|but|so|while|because|who|which|whose)\s")
@@ -469,7 +477,8 @@ _CINEMA = frozenset(
         "pan zoom tilt track dolly focus blur depth field shallow cinematic lens angle handheld "
         "bokeh aerial overhead low high wide static steady slow crane lighting exposure grade fade "
         "dissolve transition cut orbit sweep filmed film shoot capture frame bird eye level 4k hd "
-        "resolution crisp sharp grain contrast soft smooth medium two-shot long extreme tracking panning "
+        "resolution crisp sharp grain contrast soft smooth medium two-shot long extreme tracking "
+        "panning "
         "blurred"
     ).split()
 )
@@ -559,7 +568,7 @@ def _glossed(lemma: str) -> frozenset[str]:
 
 
 def _is_explained(token: Token, original: Text) -> bool:
-    """Whether the dictionary links a word to the original: a cyclist `rides`, a puddle is `water`."""
+    """Whether the dictionary links a word to the original: a mural is on a `wall`."""
     lemma = token.lemma
     if lemma in _TELLING_LOOKS or lemma in MATERIALS or lemma in _TELLING_NOUNS:
         return False
@@ -578,14 +587,16 @@ def _is_vague(lemma: str) -> bool:
     return lemma in _LIGHT or lemma in _BODY_PARTS or lemma in _VAGUE
 
 
-_VAGUE = frozenset("water metal animal food building man woman garment clothing vehicle child".split())
+_VAGUE = frozenset(
+    "water metal animal food building man woman garment clothing vehicle child".split()
+)
 """Words that explain too many others."""
 
 
 def _is_added(
     index: int, token: Token, readings: Sequence[str], original: Text, caption: Text
 ) -> bool:
-    """Whether a word stands for nothing in the original: all that it might name is named already."""
+    """Whether a word stands for nothing in the original: all that it may name is named."""
     lemma = token.lemma
     if _is_explained(token, original) or lemma in _BODY_PARTS:
         return False
@@ -601,8 +612,8 @@ def _is_added(
 
 
 _EVERYDAY = (
-    "move travel change touch be have stand put show use express happen communicate announce learn".split()
-)
+    "move travel change touch be have stand put show use express happen communicate announce learn"
+).split()
 """Verbs whose kinds a paraphrase brings along."""
 
 
@@ -620,7 +631,11 @@ def _vacant(pos: tuple[str, ...], index: int, original: Text, caption: Text) -> 
         len(named.intersection([t.lemma for t in original.tokens[start:end]]))
         for start, end in spans
     ]
-    told = [span for span, count in zip(spans, shared, strict=True) if count and count >= max(shared) - 1]
+    told = [
+        span
+        for span, count in zip(spans, shared, strict=True)
+        if count and count >= max(shared) - 1
+    ]
     return any(
         token.pos in pos
         and not (token.pos == "NOUN" and token.lower.endswith("ing"))
@@ -673,9 +688,12 @@ _READS = frozenset(
     "spelling labelled labeled marked titled inscribed printed".split()
 )
 _PARTS = frozenset(
-    "bed base foot mouth bank edge surface tip rim side head neck body shore brink slope peak summit "
-    "interior exterior entrance start middle floor expanse stretch patch strip sheet field layer blanket "
-    "cloud drop drops trickle trail plume burst spray splash lump handful mouthful spoonful bowlful spread "
+    "bed base foot mouth bank edge surface tip rim side head neck body shore brink slope peak "
+    "summit "
+    "interior exterior entrance start middle floor expanse stretch patch strip sheet field layer "
+    "blanket "
+    "cloud drop drops trickle trail plume burst spray splash lump handful mouthful spoonful "
+    "bowlful spread "
     "pieces chunks lumps strands sheets rows layers drops waves plumes petals grains".split()
 )
 """`the bed of a river`: no more is said than by the river."""
@@ -844,11 +862,16 @@ def _may_be_subject(token: Token, original: Text, caption: Text) -> bool:
 
 _ANYONE = frozenset(
     (
-        "colleague companion partner participant member individual employee viewer attendee rival opponent "
-        "competitor contestant neighbor neighbour counterpart handler owner keeper operator customer client "
-        "shopper buyer guest visitor diner passenger commuter traveler traveller pedestrian passerby onlooker "
-        "bystander spectator listener fan supporter defender attacker teammate classmate schoolmate coworker "
-        "helper assistant aide pal buddy relative sibling parent user wearer bearer leader speaker performer "
+        "colleague companion partner participant member individual employee viewer attendee rival "
+        "opponent "
+        "competitor contestant neighbor neighbour counterpart handler owner keeper operator "
+        "customer client "
+        "shopper buyer guest visitor diner passenger commuter traveler traveller pedestrian "
+        "passerby onlooker "
+        "bystander spectator listener fan supporter defender attacker teammate classmate "
+        "schoolmate coworker "
+        "helper assistant aide pal buddy relative sibling parent user wearer bearer leader speaker "
+        "performer "
         "entertainer worker staff crewman sailor crew figure character hero beginner novice expert "
         "professional veteran senior elder adult grownup youth youngster other student pupil rider "
         "instructor coach professor trainer server attendant clerk seller"
@@ -1228,7 +1251,8 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
 
 
 _LIKE_ITS_PARTS = frozenset(
-    "water sand snow grass rapid wood cloud sky stair rail wave curtain surrounding light shadow track "
+    "water sand snow grass rapid wood cloud sky stair rail wave curtain surrounding light shadow "
+    "track "
     "wing sleeve paint scale hair reed bush shear clipper scissor".split()
 )
 """Things that are spoken of in the plural too."""
@@ -1481,7 +1505,9 @@ def _is_setting(lemma: str) -> bool:
 
 
 _SETTINGS = "contest performance"
-_ACTORS = "vehicle food beverage container organism machine mechanism device toy sign firework light"
+_ACTORS = (
+    "vehicle food beverage container organism machine mechanism device toy sign firework light"
+)
 
 
 def _joined_heads(tokens: Sequence[Token], head: str) -> list[str]:

@@ -10,6 +10,7 @@ from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 MIN_LETTERS = 2
+MAX_IDLE = 100_000
 
 
 class Gated:
@@ -23,6 +24,8 @@ class Gated:
         self._second = frozenset(2 * i for i, p in enumerate(alone) if _second(p))
         keys += [(_keys(_second(p)), 2 * i + 1) for i, p in enumerate(alone)]
         self._keys = [(key, gate) for found, gate in keys for key in found]
+        self._idle: set[str] = set()
+        """Words that open no gate, as far as they were met."""
         self._woken_by = functools.lru_cache(maxsize=100_000)(self._wakes)
 
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
@@ -44,7 +47,8 @@ class Gated:
         """Indices of the patterns that may match."""
         if not text.isascii():  # case folding may hide a word: try everything
             return range(len(self._patterns))
-        gates: frozenset[int] = frozenset().union(*map(self._woken_by, words_in(text)))
+        words = words_in(text) - self._idle
+        gates: frozenset[int] = frozenset().union(*map(self._woken_by, words))
         if not gates:
             return self._always
         second = self._second
@@ -56,8 +60,11 @@ class Gated:
         return sorted([*self._always, *woken])
 
     def _wakes(self, word: str) -> frozenset[int]:
-        """Gates that a word opens: 2 i for the words that pattern i needs most, 2 i + 1 for more."""
-        return frozenset(gate for key, gate in self._keys if key in word)
+        """Gates that a word opens: 2 i for what pattern i needs most, 2 i + 1 for the rest."""
+        gates = frozenset(gate for key, gate in self._keys if key in word)
+        if not gates and len(self._idle) < MAX_IDLE:
+            self._idle.add(word)
+        return gates
 
 
 _ALNUM = re.compile(r"[a-z0-9]+")
@@ -88,7 +95,7 @@ def needed(pattern: str) -> frozenset[str] | None:
 
 
 def _second(pattern: str) -> frozenset[str] | None:
-    """Words of which every match contains one as well, at another place; None when there are none."""
+    """Words of which every match contains one as well, elsewhere; None when there are none."""
     found = sorted(set(_candidates(_parser.parse(pattern, re.IGNORECASE))), key=_cost)
     return found[1] if len(found) > 1 else None
 

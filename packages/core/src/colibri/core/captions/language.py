@@ -28,7 +28,8 @@ DETERMINERS = frozenset(
 )
 PRONOUNS = frozenset(
     "he she it they we i you him them us me himself herself itself themselves who whom which "
-    "that something someone everything everyone nothing nobody none anyone anybody anything others hers theirs".split()
+    "that something someone everything everyone nothing nobody none anyone anybody anything others "
+    "hers theirs".split()
 )
 PREPOSITIONS = frozenset(
     "in on at by with of to from into onto over under above below behind beside between among "
@@ -39,7 +40,8 @@ PREPOSITIONS = frozenset(
 CONJUNCTIONS = frozenset("and or but nor while as because although though if when where so".split())
 AUXILIARIES = frozenset(
     "is are was were be been being am do does did has have had having will would can could may "
-    "might must shall should cannot 's 're 've isn't aren't wasn't weren't doesn't don't didn't".split()
+    "might must shall should cannot 's 're 've isn't aren't wasn't weren't doesn't don't "
+    "didn't".split()
 )
 NUMBER_WORDS = {
     word: number

@@ -160,7 +160,7 @@ _NOTHING: Senses = frozenset()
 
 class _Glosses:
     def __init__(self) -> None:
-        self.of: dict[str, dict[str, str]] = {"g": {}, "a": {}, "k": {}}
+        self.of: dict[str, dict[str, str]] = {"g": {}, "k": {}}
         path = files("colibri.core.captions") / "data" / "glosses.txt.gz"
         for line in gzip.decompress(path.read_bytes()).decode().splitlines():
             kind, head, rest = line.split(" ", 2)
@@ -176,12 +176,6 @@ def _glosses() -> _Glosses:
 def glossed(lemma: str) -> Senses:
     """Words by which a dictionary explains a lemma, as they stand there."""
     return frozenset(_glosses().of["g"].get(lemma, "").split())
-
-
-@functools.lru_cache(maxsize=100_000)
-def opposites(lemma: str) -> Senses:
-    """Words that mean the opposite of a lemma."""
-    return frozenset(_glosses().of["a"].get(lemma, "").split())
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -641,7 +641,9 @@ def r5(*, original: str, caption: str) -> tuple[Finding, ...]:
     for span in comments(original, caption):
         opening = opening or _before_subject(original, caption)
         if span[0] >= opening[1] and not _inside(span, quoted) and not _inside(span, taken):
-            message = f"{caption[slice(*span)].strip()!r} explains or interprets; keep only what is seen"
+            message = (
+                f"{caption[slice(*span)].strip()!r} explains or interprets; keep only what is seen"
+            )
             found.append(_finding("R5", *span, caption, message))
     return tuple(sorted(found, key=lambda finding: finding.start or 0))
 
@@ -675,6 +677,7 @@ _TALKS = re.compile(
     r"here(?:['’]s| is| are| you)|below is|the following is|this is)\b",
     re.IGNORECASE,
 )
+
 
 def _is_plainly_told(match: re.Match[str], original: str) -> bool:
     """Whether an original that tells of the scene alone has these words."""

@@ -261,6 +261,10 @@ def _check_part(folder: Path) -> None:
         raise UserError(f"{folder.parent} has no {folder.name}", hint="is its download complete?")
     if folder.name == "tokenizer":
         return
+    if (folder / "quantized.json").is_file():
+        raise UserError(
+            f"{folder} is quantised, which only `infer` loads", hint="give its source instead"
+        )
     single = sorted(folder.glob("*.safetensors"))
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
