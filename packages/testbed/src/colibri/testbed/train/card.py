@@ -40,7 +40,6 @@ def write_card(folder: Path, *, videos: int = 32, steps: int = 50) -> str:
         }
         scores = f"{videos} prompts (half of them from an image):\n\n{score_table(tables)}"
     training = json.loads((folder / "training.json").read_text())
-    lengths = ", then to ".join(map(str, training["dit_lengths"]))
     vae, dit = VaeRecipe(), DitRecipe()
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
     text = f"""\
@@ -59,11 +58,12 @@ Parts: `WanTransformer3DModel` ({_millions(pipeline.transformer)} M), `Autoencod
 
 - Data: {vae.clips} clips for the autoencoder, {dit.clips} for the video model, rendered; captions
   of six kinds; every twelfth combination of shape, colour, motion and background held out.
-- Autoencoder: {vae.decoder_steps} decoder steps and {vae.encoder_steps} encoder steps of
-  {vae.batch} clips of {vae.frames[0]} or {vae.frames[1]} frames; its latents are a linear code.
-- Video model and text encoder: {training["dit_steps"]} steps of {dit.batch} clips (`--steps`
-  {lengths}; the learning rate falls towards the end of each), flow matching,
-  shift {dit.shift:g}, {dit.no_text:.0%} of captions empty, {dit.first_frame:.0%} of batches with a
+- Steps: {_steps(training["lengths"])}. The learning rate falls towards the end of each length;
+  a second length means that training went on with the rate raised again.
+- Autoencoder: {vae.batch} clips a step of {vae.frames[0]} or {vae.frames[1]} frames; its latents
+  are a linear code.
+- Video model and text encoder: {dit.batch} clips a step, flow matching, shift {dit.shift:g},
+  {dit.no_text:.0%} of captions empty, {dit.first_frame:.0%} of batches with a
   clean first latent frame; the averaged weights are kept.
 - Seed {training["seed"]}; `testbed train vae | dit | family` on a CPU.
 
@@ -99,6 +99,12 @@ def score_table(tables: dict[str, FamilyScores]) -> str:
 def _mean(family: FamilyScores, half: str, key: str) -> str:
     values = [getattr(getattr(one, half), key) for one in family.scores]
     return f"{sum(values) / len(values):.2f}"
+
+
+def _steps(lengths: dict[str, list[int]]) -> str:
+    return "; ".join(
+        f"{part} {', then to '.join(map(str, steps))}" for part, steps in lengths.items()
+    )
 
 
 def _millions(model: torch.nn.Module) -> str:

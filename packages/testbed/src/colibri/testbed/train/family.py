@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colibri.core.errors import UserError
+from colibri.core.shards import write_json_whole
 from colibri.testbed import captions
 from colibri.testbed.score import Score, score
 from colibri.testbed.small import FRAMES, SIDE, small_clip
@@ -75,12 +76,10 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
     unfinished = out.with_name(out.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     pipeline.save_pretrained(unfinished)
-    (unfinished / "training.json").write_text(
-        json.dumps(
-            {"dit_steps": steps, "dit_lengths": lengths_of(dit) or [steps], "seed": seed}, indent=1
-        )
-        + "\n"
-    )
+    lengths = {"dit": lengths_of(dit) or [steps]}
+    if (vae / "training.json").exists():
+        lengths |= json.loads((vae / "training.json").read_text("utf-8"))
+    write_json_whole(unfinished / "training.json", {"seed": seed, "lengths": lengths})
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
     return out

@@ -20,11 +20,18 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm, patchi
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from colibri.core.shards import write_json_whole
 from colibri.testbed.score import score
 from colibri.testbed.small import small_clip
 from colibri.testbed.train.bank import bank_scene, open_bank
 from colibri.testbed.train.code import LinearCode, fit_code
-from colibri.testbed.train.loop import load_training, save_training, schedule
+from colibri.testbed.train.loop import (
+    lengths_of,
+    load_training,
+    note_length,
+    save_training,
+    schedule,
+)
 from colibri.testbed.train.muon import Muon, split_parameters
 from colibri.testbed.world import Scene
 
@@ -98,6 +105,8 @@ def train_vae(out: Path, recipe: VaeRecipe, *, say: Callable[[str], None] = prin
     for part in ("decoder", "encoder"):
         _train_part(part, out, vae, code, bank, held, recipe, say)
         finish_vae(vae, code, bank, out / "vae")
+        lengths = {part: lengths_of(out / part) for part in ("decoder", "encoder")}
+        write_json_whole(out / "vae" / "training.json", lengths)
     say(f"vae held-out: {reconstruction_report(vae, held)}")
     return out / "vae"
 
@@ -124,6 +133,7 @@ def _train_part(
         torch.optim.AdamW(others, recipe.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     first = load_training(out / part, model, optimisers)
+    note_length(out / part, steps)
     began = saved = time.monotonic()
     for step in range(first, steps):
         rate = recipe.lr * schedule(step, steps, decay_from=recipe.decay_from)
