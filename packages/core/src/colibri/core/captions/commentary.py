@@ -178,13 +178,13 @@ _FAMILIES = Gated(
     r"(?<=\s)I(?:['’]d|['’]m|['’]ve|['’]ll)?\s+(?:\w+\s+){0,2}?(?:assum|think|say|guess|suppos|believ|imagin|feel|find|"
     r"reckon|suspect|wonder|hope|bet|love|like|left|remov|kept|doubt|expect|understand|know|sure|recommend|"
     r"suggest|note|add)\w*|\b(?:my|our|in\s+my|to\s+my)\s+(?:impression|opinion|view|guess|feeling|"
-    r"sense|favou?rite|thoughts?|understanding|mind|interpretation|taste|heart|imagination)\b",
+    r"sense|favou?rite|thoughts?|understanding|mind|interpretation|taste|imagination)\b",
     # teaching: habits of the world, numbers of years
     r"\b(?:usually|always|typically|traditionally|generally|commonly|frequently|normally|nowadays|"
     r"these\s+days|in\s+general|since\s+ancient|throughout\s+history|over\s+the\s+(?:years|centuries)|"
     r"for\s+(?:many\s+|\w+\s+)?(?:generations|centuries|decades|millennia)|around\s+the\s+world|"
     r"all\s+over\s+the\s+world|in\s+many\s+(?:cultures|countries|places)|every\s+(?:day|year|weekend|"
-    r"summer|winter|time)|in\s+the\s+(?:past|future|old\s+days)|years\s+of\s+\w+|a\s+lifetime)\b",
+    r"summer|winter|time)|in\s+the\s+(?:past|future|old\s+days)|(?:years|decades|generations|centuries)\s+of\s+\w+|a\s+lifetime)\b",
     r"\b(?:requir|take|need)(?:s|ing|es)?\s+(?:\w+\s+){0,2}?(?:years|patience|skill|practice|strength|courage|"
     r"time|focus|concentration|precision|care|effort|discipline|balance|teamwork|training|coordination|"
     r"stamina|dedication)\b",
@@ -264,18 +264,18 @@ _STEM = 4
 """Letters by which forms of a word agree."""
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def speaks_of_recording(original: str) -> bool:
     """Whether an original is about the video, its mood or its camera, too."""
     return _VIDEO.search(original) is not None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _told_stems(original: str) -> frozenset[str]:
     return frozenset(word[:_STEM] for word in told_words(original))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def told_words(original: str) -> frozenset[str]:
     """Words of the original's sentences, those on mood, meaning and camera left out."""
     if not speaks_of_recording(original):

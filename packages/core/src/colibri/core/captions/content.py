@@ -6,7 +6,7 @@ not. Colours, numbers, negation and names are compared by themselves.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -91,9 +91,12 @@ _NEGATORS = frozenset(
 
 _NOT_QUITE = frozenset("almost nearly fail fails failed failing".split())
 """What comes next is not done: `nearly falls`, `fails to open`."""
-_DENIERS = _NEGATORS | _NOT_QUITE
+_HINDER = frozenset("keep prevent stop hinder protect save discourage".split())
+"""`keeps the screws from drifting`."""
+_HINDERS = frozenset(form for verb in _HINDER for form in (verb, f"{verb}s", f"{verb}ing"))
+_DENIERS = _NEGATORS | _NOT_QUITE | _HINDERS
 
-_TWO = frozenset("pair couple both twin twins two duo".split())
+_TWO = frozenset("pair couple both twin twins two duo twice".split())
 
 _GROUPS = frozenset(
     (
@@ -203,18 +206,34 @@ class Text:
 
     def implies(self, senses: frozenset[str]) -> bool:
         """Whether a word of the text implies one of the senses."""
-        return any(not senses.isdisjoint(word.implied) for word in self.words)
+        return not all(map(senses.isdisjoint, self._implied))
 
     def says(self, senses: frozenset[str]) -> bool:
         """Whether a word of the text has one of the senses as a main one."""
-        return any(not senses.isdisjoint(word.said) for word in self.words)
+        return not all(map(senses.isdisjoint, self._said))
+
+    @cached_property
+    def _implied(self) -> list[frozenset[str]]:
+        return [word.implied for word in self.words if word.implied]
+
+    @cached_property
+    def _said(self) -> list[frozenset[str]]:
+        return [word.said for word in self.words if word.said]
+
+    def has_root(self, root: str) -> bool:
+        """Whether a lemma of the text begins with a root of five or six letters."""
+        return root in self._roots
+
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        return frozenset([lemma[:letters] for lemma in self.lemmas for letters in (5, 6)])
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def analyse(text: str) -> Text:
-    """Work a text out; kept for the last thousand texts."""
+    """Work a text out; kept for the last texts."""
     tokens = tokenize(text)
-    lowers = {token.lower for token in tokens if token.pos != "PUNCT"}
+    lowers = {lower for _, lower, _, pos, _, _ in tokens if pos != "PUNCT"}
     words = tuple(map(_word, lowers))
     denies = "n't" in text or "n’t" in text or not _DENIERS.isdisjoint(lowers)
     negated, plain = _denied(tokens) if denies else (frozenset(), _acts_and_things(tokens))
@@ -222,8 +241,8 @@ def analyse(text: str) -> Text:
         text,
         tokens,
         words,
-        frozenset().union(*(word.lemmas for word in words)),
-        tuple(token for token in tokens if token.pos in _OPEN),
+        frozenset().union(*[word.lemmas for word in words]),
+        tuple([token for token in tokens if token[3] in _OPEN]),
         negated,
         plain,
         *_attached(tokens),
@@ -235,7 +254,8 @@ _PLAIN_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CONJUNCTIONS | AUXILIARIE
 
 
 def _acts_and_things(tokens: Sequence[Token]) -> frozenset[str]:
-    return frozenset([_bare(token.lemma) for token in tokens if token.pos in ("NOUN", "VERB")])
+    acts_and_things = [lemma for _, _, lemma, pos, _, _ in tokens if pos in ("NOUN", "VERB")]
+    return frozenset(map(_bare, acts_and_things))
 
 
 def _denied(tokens: Sequence[Token]) -> tuple[frozenset[str], frozenset[str]]:
@@ -250,7 +270,8 @@ def _denied(tokens: Sequence[Token]) -> tuple[frozenset[str], frozenset[str]]:
                 since = 99
             continue
         if token.lower in _NEGATORS or token.lower.endswith("n't"):
-            since = 0
+            done = token.lower == "nothing" and index and tokens[index - 1].pos == "VERB"
+            since = 99 if done else 0
         else:
             since += 1
         if pos in ("NOUN", "VERB"):
@@ -266,6 +287,8 @@ def _is_undone(index: int, tokens: Sequence[Token]) -> bool:
     before = tokens[index - 1].lower if index else ""
     if before == "to" and index > 1:
         return tokens[index - 2].lower in _NOT_QUITE
+    if before == "from":
+        return any(token.lemma in _HINDER for token in tokens[max(0, index - 7) : index])
     return before in ("almost", "nearly")
 
 
@@ -289,11 +312,11 @@ def _attached(tokens: Sequence[Token]) -> tuple[dict[str, frozenset[str]], froze
     of_noun: dict[str, set[str]] = {}
     loose: set[str] = set()
     waiting: list[str] = []
-    for index, token in enumerate(tokens):
-        pos = token.pos
-        mark = token.lemma if pos == "NUM" else _MARKS.get(token.lower)
+    for index, (_, lower, lemma, pos, _, _) in enumerate(tokens):
+        mark = lemma if pos == "NUM" else _MARKS.get(lower)
         if not mark and not waiting:
             continue
+        token = tokens[index]
         following = tokens[index + 1].pos if index + 1 < len(tokens) else "PUNCT"
         plain = token.lower not in MATERIALS and (token.lower != "left" or pos != "VERB")
         if mark and (plain or following == "NOUN"):
@@ -344,6 +367,8 @@ def r4_of(
                 found += _opposed(token, original)
             if token.lower in ("no", "without", "not", "never") or token.lower.endswith("n't"):
                 found += _new_negation(index, original, caption)
+            if token.lower in ("nothing", "nobody") and _EMPTY.isdisjoint(original.lemmas):
+                found.append(_new(token, f"{token.text!r} denies what the original tells"))
             continue
         if token.lower in ("not", "never"):
             found += _new_negation(index, original, caption)
@@ -356,6 +381,9 @@ def r4_of(
         elif token.pos in ("NOUN", "PROPN"):
             found += _misattached(token, original, caption)
     return (*found, *_swapped(original, caption))
+
+
+_EMPTY = _NEGATORS | frozenset("empty emptyhanded empty-handed deserted alone only bare".split())
 
 
 def _of_other_rules(others: Sequence[Finding], caption: str) -> list[tuple[int, int, int]]:
@@ -439,7 +467,10 @@ _MEDIUM = re.compile(
     re.IGNORECASE,
 )
 _COLON = re.compile(r"[^:,.]{0,30}:")
-_OWNED = re.compile(r"(?:\s+[\w'’-]+){1,2}?(?=,\s+(?:an?|the|one|two|three)\s)")
+_OWNED = re.compile(
+    r"(?:\s+[\w'’-]+){1,2}?(?=,\s+(?:an?|the|one|two|three)\s)|"
+    r"\s+(?:side|end|part|half|corner|bank)\s+of\s+(?:(?:the|a)\s+)?\w+"
+)
 _OF_MINE = re.compile(r"(?:[\w'’-]+\s+){1,2}$")
 _PHRASE_END = re.compile(
     r"[.,;!?]|\s(?:while|as|before|then|and\s+(?:the|a|an|his|her)|until|who|where)\s"
@@ -493,17 +524,16 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
             return None
         return _new(token, f"colour {lower!r} is not in the original")
     following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
-    if (following.text in _QUOTE_MARKS or following.pos == "NUM") and lower in _READS:
+    if lower in _READS and (following.text in _QUOTE_MARKS or following.pos == "NUM"):
         return None
     own = _lemmas(lower)
     if _turns_out(index, token, original, caption):
         return _new(token, f"{lower!r} is not how it ends in the original")
     if not own.isdisjoint(original.lemmas):
         return _flipped(index, token, original, caption)
-    following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
     if following.lower in COLOURS and lower in _SHADES:
         return None
-    filled = lower == "full" and following.lower == "of"
+    filled = lower in ("full", "front") and following.lower == "of"
     opposed = [] if filled else _opposed(token, original)
     if opposed:
         return opposed[0]
@@ -558,7 +588,67 @@ def _new_word(index: int, token: Token, original: Text, caption: Text) -> Findin
         )
     elif token.pos in ("NOUN", "VERB"):
         plain = _is_added(index, token, readings, original, caption)
+    plain = plain or _is_reverse(index, readings, original, caption)
+    plain = plain or _takes_place_of(index, token, original, caption)
     return _new(token, f"{kind} {lower!r} is not in the original", ambiguous=not plain)
+
+
+def _is_reverse(index: int, readings: Sequence[str], original: Text, caption: Text) -> bool:
+    """Whether the original has the opposite act, which the caption leaves out: `retreat` for
+    `advance`, `shakes his head` for `nods`."""
+    lemma = caption.tokens[index].lemma
+    if "VERB" not in readings:
+        return False
+    if lemma == "shake" and "head" in [t.lemma for t in caption.tokens[index : index + 4]]:
+        lemma = "shake_head"
+    against = _OPPOSITE_ACTS.get(lemma, frozenset()) & original.plain
+    return bool(against) and against.isdisjoint(caption.lemmas)
+
+
+def _takes_place_of(index: int, token: Token, original: Text, caption: Text) -> bool:
+    """Whether another thing fills the same place in the original: `the tail of a shark` for `the
+    fin of a shark`, `a heart appears` for `a fern appears`."""
+    tokens = caption.tokens
+    if token.pos != "NOUN" or token.lower != token.lemma or index + 2 >= len(tokens):
+        return False
+    if _is_person(token.lemma):
+        return False
+    following = tokens[index + 1]
+    if following.lower == "of" and token.lemma in _BODY_PARTS:
+        whole = next((t.lemma for t in tokens[index + 2 : index + 6] if t.pos == "NOUN"), "")
+        places = [
+            first
+            for first, of, *rest in _windows(original, 6)
+            if of.lower == "of" and whole in [t.lemma for t in rest]
+        ]
+    elif following.pos == "VERB" and index and tokens[index - 1].lower in ("a", "an"):
+        places = [
+            first for first, verb, *_ in _windows(original, 3) if verb.lemma == following.lemma
+        ]
+    else:
+        return False
+    named = [first.lemma for first in places if first.pos == "NOUN"]
+    return bool(named) and not any(
+        lemma in caption.lemmas or lexicon.entails(lemma, token.lemma) for lemma in named
+    )
+
+
+def _windows(text: Text, length: int) -> Iterator[tuple[Token, ...]]:
+    return zip(*(text.tokens[shift:] for shift in range(length)), strict=False)
+
+
+_OPPOSITE_ACT_PAIRS = (
+    "advance retreat,nod shake_head,push pull,open close,lift lower,raise lower,rise sink,"
+    "enter leave,enter exit,accept refuse,accept reject,win lose,catch miss,buy sell,tie untie,"
+    "load unload,lock unlock,light extinguish,ascend descend,accelerate brake,inhale exhale,"
+    "smile frown,inflate deflate,fold unfold,wrap unwrap,zip unzip,button unbutton,plug unplug,"
+    "screw unscrew,arrive depart,mount dismount,attach detach,tighten loosen,start stop,"
+    "laugh cry,sit stand,applaud boo,freeze melt"
+)
+_OPPOSITE_ACTS: dict[str, frozenset[str]] = {}
+for _pair in _OPPOSITE_ACT_PAIRS.split(","):
+    for _one, _other in (_pair.split(), reversed(_pair.split())):
+        _OPPOSITE_ACTS[_one] = _OPPOSITE_ACTS.get(_one, frozenset()) | {_other}
 
 
 @lru_cache(maxsize=20_000)
@@ -694,7 +784,8 @@ _PARTS = frozenset(
     "blanket "
     "cloud drop drops trickle trail plume burst spray splash lump handful mouthful spoonful "
     "bowlful spread "
-    "pieces chunks lumps strands sheets rows layers drops waves plumes petals grains".split()
+    "sound sounds pieces chunks lumps strands sheets rows layers drops waves plumes petals "
+    "grains".split()
 )
 """`the bed of a river`: no more is said than by the river."""
 _SHADES = frozenset("light dark bright pale deep neon vivid".split())
@@ -930,7 +1021,7 @@ def _implied(own: frozenset[str], pos: str, original: Text) -> bool:
 def _shares_root(lemma: str, original: Text, *, letters: int) -> bool:
     """`coastal` after `coastline`, `assembly` after `assemble`."""
     root = lemma[:letters]
-    return len(root) == letters and any(word.startswith(root) for word in original.lemmas)
+    return len(root) == letters and original.has_root(root)
 
 
 def _is_compound(own: frozenset[str], original: Text) -> bool:
@@ -1033,7 +1124,8 @@ def _is_said_of_someone(word: str, original: Text) -> bool:
 _PERSONS: dict[str, frozenset[str]] = {
     form: frozenset(said.split())
     for forms, said in {
-        "man men": "man guy gentleman fellow male father husband grandfather uncle groom king monk "
+        "man men": "legionary centurion samurai man guy gentleman fellow male father husband "
+        "grandfather uncle groom king monk "
         "waiter grandpa dad chap bloke sir emperor prince actor",
         "woman women": "woman lady female mother wife grandmother aunt bride queen waitress "
         "actress nun grandma mom mum princess businesswoman ballerina",
@@ -1066,6 +1158,7 @@ _OPPOSITE_PAIRS = (
     "morning afternoon,evening afternoon,afternoon night,sunrise sunset,dawn dusk,sunrise dusk,"
     "dawn sunset,upper lower,single double,single dual,dual triple,double triple,top bottom,"
     "younger older,youngest oldest,taller shorter,larger smaller,bigger smaller,inner outer,"
+    "front rear,front hind,fore hind,"
     "summer winter,summer autumn,spring autumn,spring winter,winter autumn,"
     "clear cloudy,sunny cloudy,sunny rainy,crowded empty,crowded deserted,clockwise "
     "counterclockwise,shallow deep,smooth bumpy,lush dry,sleeveless long-sleeved,heavy light"
@@ -1142,23 +1235,26 @@ def _acts(tokens: Sequence[Token]) -> list[tuple[str, str, str, Token]]:
     found = []
     who: str | None = None
     verb: Token | None = None
-    for index, token in enumerate(tokens):
-        if token.text in ".;!?":
-            who = verb = None
-        elif token.pos == "VERB":
+    for index, (text, _, lemma, pos, _, _) in enumerate(tokens):
+        if pos == "PUNCT":
+            if text in ".;!?":
+                who = verb = None
+        elif pos == "VERB":
             passive = index + 1 < len(tokens) and tokens[index + 1].lower == "by"
-            verb = None if passive else token
-        elif token.pos == "NOUN" and _alive(token.lemma):
-            if who and verb and who != token.lemma:
-                found.append((who, verb.lemma, token.lemma, verb))
+            verb = None if passive else tokens[index]
+        elif pos == "NOUN" and _alive(lemma) and lemma not in _BODY_PARTS:
+            if who and verb and who != lemma:
+                found.append((who, verb.lemma, lemma, verb))
                 verb = None
             elif not verb:
-                who = who or token.lemma
+                who = who or lemma
     return found
 
 
 def _new_number(index: int, token: Token, original: Text, caption: Text) -> Finding | None:
     value = token.lemma
+    if token.lower == "dozen" and index > 1 and caption.tokens[index - 2].lower == "half":
+        value = "6"
     following = caption.tokens[index + 1] if index + 1 < len(caption.tokens) else _END
     if following.lower in _FOLK and value.isdecimal() and int(value) <= len(_people(original)):
         return None
@@ -1241,6 +1337,9 @@ def _flipped(index: int, token: Token, original: Text, caption: Text) -> Finding
         return None  # an orange robe, orange robes
     if not _is_plural(token) or _readings(index, token, caption) != ("NOUN",):
         return None  # `a girl in a yellow dress swings higher`
+    around = [t.pos for t in (*caption.tokens[index - 1 : index], *caption.tokens[index + 1 :][:1])]
+    if around in (["NOUN", "DET"], ["PROPN", "DET"]):
+        return None  # `a woman in blue gloves pipettes a liquid`
     if _only_one(lemma, original):
         others = _is_person(lemma) and (
             len(_people(original)) > 1
@@ -1270,7 +1369,7 @@ def _only_one(lemma: str, original: Text) -> bool:
     for index, token in enumerate(original.tokens):
         if token.lemma != lemma or token.pos not in ("NOUN", "VERB", "ADJ"):
             continue
-        if token.lower != lemma:
+        if token.lower != lemma or "others" in [t.lower for t in original.tokens[index:]]:
             return False
         before = [word.lower for word in original.tokens[max(0, index - 4) : index]]
         following = original.tokens[index + 1] if index + 1 < len(original.tokens) else _END
@@ -1432,7 +1531,10 @@ def _living_heads(sentence: Sequence[Token]) -> list[str]:
     return [
         token.lemma
         for token, following in itertools.pairwise([*sentence, _END])
-        if token.pos == "NOUN" and _alive(token.lemma) and not _is_modifier(token, following)
+        if token.pos == "NOUN"
+        and _alive(token.lemma)
+        and not _is_modifier(token, following)
+        and not (following.text in _APOSTROPHES and following.start == token.end)
     ]
 
 
@@ -1543,6 +1645,9 @@ def _first_head(tokens: Sequence[Token]) -> str | None:
             phrase.append(token)
             continue
         nouns = [word for word in phrase if word.pos in ("NOUN", "PROPN")]
+        if token.text in _APOSTROPHES and nouns and token.start == nouns[-1].end:
+            phrase = []
+            continue  # a farmers' auction
         if nouns:
             head = next((n for n in nouns if _is_plural(n) and _alive(n.lemma)), nouns[-1])
             if _one_thing(tokens, phrase) and _is_plural(head) and len(phrase) > 1:
@@ -1570,6 +1675,7 @@ def _one_thing(tokens: Sequence[Token], phrase: list[Token]) -> bool:
     return any(word in ("a", "an", "one") for word in before)
 
 
+_APOSTROPHES = frozenset("'’")
 _PARTS_OF_TIME = frozenset("day night morning evening afternoon sunset sunrise dusk dawn".split())
 _END = Token(".", ".", ".", "PUNCT", 0, 0)
 
@@ -1656,6 +1762,8 @@ def _mentions_person(caption: Text, subject: str, original: Text, *, named: bool
                 continue
             if several and lemma != subject and _is_somebody_else(token, original):
                 continue  # the older woman is not the dancers
+            if _is_about_another(lemma, subject, original, caption):
+                continue  # nor is the girl who throws the fleece the shepherd
             other = not several and _is_plural(token)
             if other and lemma != "people" and lemma in original.lemmas:
                 continue  # the customers are not the person at the laptop
@@ -1671,6 +1779,34 @@ def _mentions_person(caption: Text, subject: str, original: Text, *, named: bool
     told_by_self = not _FIRST_PERSONS.isdisjoint(caption.lemmas)
     told_by_self = told_by_self and bool(r6(original="", caption=caption.text))
     return told_by_self or _first_head(caption.tokens) in _HANDS & original.lemmas
+
+
+def _is_about_another(lemma: str, subject: str, original: Text, caption: Text) -> bool:
+    """Whether a caption retells the sentence that brings in `a girl` beside the shepherd."""
+    if subject in _GENERIC or lemma == subject or lemma not in original.lemmas:
+        return False
+    tokens = original.tokens
+    if any(token.lemma == subject and _is_plural(token) for token in tokens):
+        return False
+    mentions = [index for index, token in enumerate(tokens) if token.lemma == lemma]
+    spans = sentences(tokens)
+    own = next((i for i, (s, e) in enumerate(spans) if mentions and s <= mentions[0] < e), 0)
+    if own < _LATER or any(_is_apposed(i, tokens) or _is_predicate(i, tokens) for i in mentions):
+        return False
+    told = frozenset(t.lemma for t in caption.content if t.lemma not in _LIGHT)
+    shared = [told.intersection([t.lemma for t in tokens[s:e]]) for s, e in spans]
+    return len(shared[own]) >= _RETOLD * len(told & original.lemmas)
+
+
+_LATER = 2
+"""A main subject has been described by then."""
+_RETOLD = 0.6
+
+
+def _is_predicate(index: int, tokens: Sequence[Token]) -> bool:
+    """Whether somebody is said to be it: `she is a woman of sixty`."""
+    before = tokens[max(0, index - 5) : index]
+    return any(token.pos == "AUX" or token.lower in ("as", "like") for token in before)
 
 
 def _is_somebody_else(token: Token, original: Text) -> bool:

@@ -4,13 +4,14 @@ The words are read off the pattern itself, so that gated and ungated scanning fi
 """
 
 import functools
+import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 MIN_LETTERS = 2
-MAX_IDLE = 100_000
+MAX_WORDS = 200_000
 
 
 class Gated:
@@ -18,21 +19,22 @@ class Gated:
 
     def __init__(self, *patterns: str) -> None:
         alone = [part for pattern in patterns for part in alternatives(pattern)]
-        self._patterns = [(re.compile(p, re.IGNORECASE), needed(p)) for p in alone]
-        self._always = [i for i, (_, words) in enumerate(self._patterns) if not words]
-        keys = [(_keys(words), 2 * i) for i, (_, words) in enumerate(self._patterns)]
-        self._second = frozenset(2 * i for i, p in enumerate(alone) if _second(p))
-        keys += [(_keys(_second(p)), 2 * i + 1) for i, p in enumerate(alone)]
-        self._keys = [(key, gate) for found, gate in keys for key in found]
-        self._idle: set[str] = set()
-        """Words that open no gate, as far as they were met."""
-        self._woken_by = functools.lru_cache(maxsize=100_000)(self._wakes)
+        self._patterns = {
+            _GATES.add(_keys(needed(p)), _keys(_second(p))): re.compile(p, re.IGNORECASE)
+            for p in alone
+        }
+        self._own = sum(self._patterns)
 
     def finditer(self, text: str) -> Iterator[re.Match[str]]:
         """Matches of all patterns by place; of two that overlap, the one that begins first."""
+        open_gates = _gates_in(text) & self._own
+        if not open_gates:
+            return
         found: list[re.Match[str]] = []
-        for index in self._awake(text):
-            found += self._patterns[index][0].finditer(text)
+        while open_gates:
+            gate = open_gates & -open_gates
+            found += self._patterns[gate].finditer(text)
+            open_gates ^= gate
         end = 0
         for match in sorted(found, key=lambda match: (match.start(), -match.end())):
             if match.start() >= end:
@@ -43,34 +45,54 @@ class Gated:
         """The first match, or None."""
         return next(self.finditer(text), None)
 
-    def _awake(self, text: str) -> Iterable[int]:
-        """Indices of the patterns that may match."""
-        if not text.isascii():  # case folding may hide a word: try everything
-            return range(len(self._patterns))
-        words = words_in(text) - self._idle
-        gates: frozenset[int] = frozenset().union(*map(self._woken_by, words))
-        if not gates:
-            return self._always
-        second = self._second
-        woken = [
-            gate >> 1
-            for gate in gates
-            if not gate & 1 and (gate not in second or gate + 1 in gates)
-        ]
-        return sorted([*self._always, *woken])
 
-    def _wakes(self, word: str) -> frozenset[int]:
-        """Gates that a word opens: 2 i for what pattern i needs most, 2 i + 1 for the rest."""
-        gates = frozenset(gate for key, gate in self._keys if key in word)
-        if not gates and len(self._idle) < MAX_IDLE:
-            self._idle.add(word)
-        return gates
+class _Gates(dict[str, int]):
+    """What a word opens, for all patterns at once: bit 2 i for what pattern i needs most,
+    bit 2 i + 1 for the rest."""
+
+    def __init__(self) -> None:
+        self.keys_of: list[tuple[str, int]] = []
+        self.always = 0
+        """Bits that no word need open."""
+        self.all = 0
+
+    def add(self, first: list[str], second: list[str]) -> int:
+        """The gate of one more pattern, from one run of letters for each word that it needs."""
+        gate = 1 << self.all.bit_count() * 2
+        for keys, bit in ((first, gate), (second, gate << 1)):
+            self.keys_of += [(key, bit) for key in keys]
+            self.always |= 0 if keys else bit
+        self.all |= gate
+        self.clear()
+        _gates_in.cache_clear()
+        return gate
+
+    def __missing__(self, word: str) -> int:
+        opened = 0
+        for key, bit in self.keys_of:
+            if key in word:
+                opened |= bit
+        if len(self) < MAX_WORDS:
+            self[word] = opened
+        return opened
+
+
+_GATES = _Gates()
+
+
+@functools.lru_cache(maxsize=64)
+def _gates_in(text: str) -> int:
+    """Gates of the patterns that may match in a text; kept for the last texts."""
+    if not text.isascii():  # case folding may hide a word: try everything
+        return _GATES.all
+    opened = functools.reduce(operator.or_, map(_GATES.__getitem__, words_in(text)), _GATES.always)
+    return opened & (opened >> 1) & _GATES.all
 
 
 _ALNUM = re.compile(r"[a-z0-9]+")
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)
 def words_in(text: str) -> frozenset[str]:
     """Runs of letters and digits in an ASCII text, in lower case; kept for the last texts."""
     return frozenset(_ALNUM.findall(text.lower()))
@@ -113,19 +135,19 @@ def _candidates(sequence: Any) -> list[frozenset[str]]:
     """For each place in a sequence, words of which one must stand there."""
     found: list[frozenset[str]] = []
     run = ""
-    for operator, argument in [*sequence, (None, None)]:
-        if operator is _constants.LITERAL:
+    for kind, argument in [*sequence, (None, None)]:
+        if kind is _constants.LITERAL:
             run += chr(argument).lower()
             continue
         if _is_key(run):
             found.append(frozenset({run}))
         run = ""
         inner: frozenset[str] | None = None
-        if operator is _constants.SUBPATTERN:
+        if kind is _constants.SUBPATTERN:
             inner = _needed(argument[3])
-        elif operator in (_constants.MAX_REPEAT, _constants.MIN_REPEAT) and argument[0] >= 1:
+        elif kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT) and argument[0] >= 1:
             inner = _needed(argument[2])
-        elif operator is _constants.BRANCH:
+        elif kind is _constants.BRANCH:
             parts = [_needed(branch) for branch in argument[1]]
             if all(part is not None for part in parts):
                 inner = frozenset().union(*(part for part in parts if part is not None))

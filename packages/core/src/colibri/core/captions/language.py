@@ -37,7 +37,9 @@ PREPOSITIONS = frozenset(
     "down inside outside within without beneath past via as like for about amid amidst alongside "
     "atop despite except throughout underneath beyond".split()
 )
-CONJUNCTIONS = frozenset("and or but nor while as because although though if when where so".split())
+CONJUNCTIONS = frozenset(
+    "and or but nor while as because although though if when where so until till".split()
+)
 AUXILIARIES = frozenset(
     "is are was were be been being am do does did has have had having will would can could may "
     "might must shall should cannot 's 're 've isn't aren't wasn't weren't doesn't don't "
@@ -72,13 +74,13 @@ class Token(NamedTuple):
 
 def tokenize(text: str) -> tuple[Token, ...]:
     """Tokens of `text`, with lemmas and parts of speech."""
-    matches = list(_TOKEN.finditer(text))
-    words = [match[0] for match in matches]
+    spans = [match.span() for match in _TOKEN.finditer(text)]
+    words = [text[start:end] for start, end in spans]
     words.append("")
     tokens: list[Token] = []
     tag = before_word = before = ""
     clause = _CLAUSE_START
-    for index, match in enumerate(matches):
+    for index, (start, end) in enumerate(spans):
         word = words[index]
         entry = _entry(word)
         if entry is None:
@@ -87,7 +89,6 @@ def tokenize(text: str) -> tuple[Token, ...]:
         if moves:
             clause = _goes_on(clause, lower, tag)
         before, before_word = word, lower
-        start, end = match.span()
         tokens.append(_token(Token, (word, lower, lemma_, tag, start, end)))
     return tuple(tokens)
 
@@ -165,7 +166,7 @@ _COMMAND = Gated(
 """Words that address a machine rather than describe a clip."""
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)
 def described(text: str) -> str:
     """What a caption describes: plain text without sentences that give orders to a machine."""
     text = plain_text(text)

@@ -19,7 +19,7 @@ def indirect_opening(original: str, caption: str, start: int) -> re.Match[str] |
 def _may_be_label(caption: str, start: int) -> bool:
     """A quick look before a slow one."""
     head = caption[start : start + 80]
-    return any(mark in head for mark in _LABEL_MARKS) or ". " in head[:30]
+    return any(mark in head for mark in _LABEL_MARKS) or ". " in head[:30] or ") " in head[:5]
 
 
 _LABEL_MARKS = (":", " - ", "–", "—", "[")
@@ -53,8 +53,9 @@ _AUDIENCE = _words(
     "the_eye our_eyes our_attention attention the_attention the_gaze our_gaze the_watcher"
 )
 _LABELS = _words(
-    "caption captions title titled heading headline description descriptions summary synopsis "
-    "abstract content contents subject subjects topic theme scene scenario setting location place "
+    "caption captions original title titled heading headline description descriptions summary "
+    "synopsis abstract content contents subject subjects topic theme scene scenario setting "
+    "location place "
     "shot clip video footage recording image frame visual visuals action actions activity event "
     "output answer result results response reply rewrite rewritten version rewording paraphrase "
     "text prompt narration narrator voiceover voice-over transcript commentary report overview "
@@ -67,6 +68,8 @@ _LABELS = _words(
 """Labels before a colon or a dash."""
 
 _LABEL = re.compile(
+    r"(?:original|before|source|input)\s*:.{1,200}?\b(?:re\w+|after|output|new\s+\w+|captions?|result)\s*:\s*|"
+    r"\d{1,2}[.)]\s+(?=[A-Z])|"
     rf"(?:[\w'’&/-]+,?\s+){{0,5}}?{_LABELS}(?:\s+(?:\d+|[A-Z]|here|of\s+the\s+\w+))?[\"”*_]*"
     rf"\s*(?::|\s[-–—]|[–—])[\s*_]*[\"“]?|\[[^\]]{{1,40}}\]\s*|[\"“]?{_LABELS}[\"”]?\s*[.]\s+(?=[A-Z])",
     re.IGNORECASE,

@@ -82,6 +82,7 @@ _R1 = _any(
     r"(?:the\s+|an?\s+)?(?:[\w-]+\s+){0,2}?(?:caption|description|prompt|rewrite|version)\b"
     r"(?:\s*[,(][^.:]{1,60})?\s*:",
     r"(?:this|it)\s+(?:is|shows|depicts|features|captures|opens|begins|appears to)\b",
+    r"behind[- ]the[- ]scenes\b|the making of\b",
     r"(?:set in|set against)\b(?=.{0,60}\b(?:video|clip|scene|footage)\b)",
     r"(?:there is|there are)\s+(?:a|an|some)?\s*(?:video|clip|scene|shot|footage)\b",
     r"(?:the|this)\s+(?:main\s+)?(?:subject|focus|protagonist|main character)\s+(?:of|in)\b",
@@ -107,7 +108,7 @@ _R1_OBJECTS = re.compile(
     r"clip board|picture frame|picture book|picture window|photo album|photo booth|photo frame|"
     r"shot glass|shot put|screen door|screen print|image of (?:a )?saint|short (?:man|woman|boy|"
     r"girl|person|dog|fence|wall|path|road|walk|pier|stack|tree|grass|flight|hair)|"
-    r"frame (?:house|maker|shop)|screening|reel of|scene painter|story (?:teller|time|book))",
+    r"(?:crime|murder|accident|nativity|fire) scene|frame (?:house|maker|shop)|screening|reel of|scene painter|story (?:teller|time|book))",
     re.IGNORECASE,
 )
 _OPENING = re.compile(r"[\s\"'“”‘’*_#>\-(\[]*")
@@ -313,6 +314,9 @@ _PLAIN_R3 = Gated(
     r"|\b(?:macro|prime|zoom|wide|camera|telephoto|vintage|spherical)\s+lens(?:es)?\b"
     r"|\blens\s+(?:captures|focus|compression|distortion|choice)\w*|\bthrough the lens\b"
     r"|\bultra-?wide\b|\bwidescreen\b|\baspect ratio\b|\bletterbox\w*",
+    r"\b(?:vertical|phone|smartphone|mobile|handheld|selfie|drone|gopro|webcam|cctv)\s+(?:phone\s+)?video\b"
+    r"(?!\s+(?:game|call|screen|feed|wall))",
+    r"\bcamera\s+(?:opens|starts|begins)\s+(?:on|with)\b|\ba\s+(?:\w+\s+)?cut\s+(?:reveals|brings|takes\s+us)\b",
     # editing
     r"\b(?:single|continuous|unbroken|uninterrupted|long)(?:,?\s+\w+)?\s+take\b"
     r"|\b(?:in|as)\s+one\s+take\b|\bintercut\w*|\bcross-?cut(?:s|ting)\s+between\b",
@@ -364,9 +368,7 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
     found: list[Finding] = []
     taken: list[tuple[int, int]] = []
     for match in _PLAIN_R3.finditer(caption):
-        if _is_thing(match, original, caption) or (
-            _FILMING.search(original) and _is_plainly_told(match, original)
-        ):
+        if _is_thing(match, original, caption) or _is_of_the_scene(match, original, caption):
             continue
         taken.append(match.span())
         found.append(_cinema(match, caption))
@@ -390,6 +392,36 @@ def r3(*, original: str, caption: str) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: finding.start or 0))
 
 
+def _is_of_the_scene(match: re.Match[str], original: str, caption: str) -> bool:
+    """Whether the original has the same words of a frame that something there has, or of the tools
+    of somebody who takes or sells pictures."""
+    if _FILMING.search(original) and _is_plainly_told(match, original):
+        return True
+    if match.group().lower().endswith("frame"):
+        return all(_HAS_A_FRAME.search(text) for text in (original, caption)) and is_told(
+            match.group(), original
+        )
+    return (
+        _GOODS.search(match.group()) is not None
+        and _TRADE.search(original) is not None
+        and is_told(match.group(), original)
+    )
+
+
+_HAS_A_FRAME = re.compile(
+    r"\b(?:bike|bicycle|motorcycle|scooter|cyclist|wheelchair|door|window|mirror|paintings?|posters?|"
+    r"glasses|spectacles|optician|hive|beekeeper|loom|tent|greenhouse|bed|saw|chassis)\b",
+    re.IGNORECASE,
+)
+_TRADE = re.compile(
+    r"\b(?:camera|photo(?:graphy)?)\s+(?:shop|store|counter|repair|museum|workshop|studio|factory|fair)\b"
+    r"|\b(?:opticians?|optometrist|lens\s+(?:grinder|maker))\b",
+    re.IGNORECASE,
+)
+"""A place where cameras and lenses are goods."""
+_GOODS = re.compile(
+    r"\b(?:lens(?:es)?|camera|tripod|(?:zoom|focus)\s+ring|frames?)\b", re.IGNORECASE
+)
 _FILMING = re.compile(
     r"\b(?:photograph(?:er|s)|film-?maker|camera(?:man|woman|\s+operator)|film\s+crew|director|videographer|vlogger|"
     r"(?:her|his|their|a|an\s+old)\s+(?:camera|lens|phone|drone|telescope|microscope|binoculars))\b",
@@ -583,8 +615,8 @@ _R5 = Gated(
     r"highlight|emphasi|testament|contrast|focal|create|establish)\w*|juxtapos\w+|focal point|"
     r"in contrast to|can't help but|plays? (?:a|an) (?:\w+ )?role|interplay)\b",
     r"^\W*(?:describe|generate|create|write|rewrite|make sure|ensure|remember|do not|don't|avoid|"
-    r"include|consider|note|use|focus on|please|add|provide|summarize|produce|depict|try to|think"
-    r"|explain)\b(?=\s)",
+    r"include|consider|note(?! (?:by|for|after) note)|use|focus on|please|add|provide|summarize|produce"
+    r"|depict|try to|think|explain)\b(?=\s)",
     r"[.!?:]\s+(?:notice|pay attention|be sure|look at|enjoy|check out|learn more|subscribe|see how)\b",
     r"\b(?:typically|usually|commonly|traditionally|generally|often|widely|historically|originally)\s+"
     r"(?:used|seen|found|made|worn|eaten|known|associated|served)\b"
@@ -694,13 +726,22 @@ _LITERAL = re.compile(
 )
 
 
+_READING = re.compile(r"(?:indicat|show|signal|display)\w*\b", re.IGNORECASE)
+_GAUGE = re.compile(
+    r"\b(?:dial|gauge|needle|pointer|meter|thermometer|speedometer|scoreboard|scale|arrow|monitor|display)s?"
+    r"\s+(?:\w+ly\s+)?$",
+    re.IGNORECASE,
+)
+"""An instrument before a word: what it indicates is a reading, not a meaning."""
 _POINTS = re.compile(r"\b(?:indicat|signal|represent|denot|symboli[sz])\w*$", re.IGNORECASE)
 _CLAUSE = re.compile(r"\s+(?:that|how|why|what|he|she|it|they|there)\b|[,;]?\s*$", re.IGNORECASE)
 
 
 def _literal_r5(match: re.Match[str], caption: str) -> bool:
     """`adds a character card`; arrows that indicate sunlight: what is indicated can be seen."""
-    if _LITERAL.search(match.group()):
+    if _LITERAL.search(match.group()) or (
+        _READING.match(match.group()) and _GAUGE.search(caption, 0, match.start())
+    ):
         return True
     if not _POINTS.search(match.group()) or _CLAUSE.match(caption, match.end()):
         return False
@@ -837,7 +878,7 @@ _COMMON = frozenset(
 
 def x_length(*, original: str, caption: str) -> tuple[Finding, ...]:
     """Between 5 and 120 words, and not longer than a long original."""
-    count = len(_WORD.findall(caption))
+    count = len(_words(caption))
     if BAND[0] <= count <= BAND[1]:
         return ()
     message = f"{count} words; between {BAND[0]} and {BAND[1]} are wanted"
@@ -849,7 +890,7 @@ def x_cutoff(*, original: str, caption: str) -> tuple[Finding, ...]:
     text = caption.rstrip()
     if not text or text[-1] in ".!?\"”'’)…":
         return ()
-    last = _WORD.findall(text)[-1:] or [text[-1]]
+    last = _words(caption)[-1:] or (text[-1],)
     start = text.rfind(last[0])
     message = "ends without a full stop; it may be cut off"
     return (_finding("X-cutoff", max(0, start), len(text), caption, message),)
@@ -857,37 +898,47 @@ def x_cutoff(*, original: str, caption: str) -> tuple[Finding, ...]:
 
 def x_repetition(*, original: str, caption: str) -> tuple[Finding, ...]:
     """No run of four words said twice, no word three times in a row."""
-    words = [
-        (match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(caption)
-    ]
-    only = [word for word, _, _ in words]
+    words = _lower_words(caption)
+    runs = list(zip(words, words[1:], words[2:], (*words[3:], ""), strict=False))
+    triples = [run for run in runs if run[0] == run[1] == run[2]]
+    if not triples and len(set(runs)) == len(runs):
+        return ()
     seen: set[tuple[str, ...]] = set()
-    for index, run in enumerate(zip(only, only[1:], only[2:], [*only[3:], ""], strict=False)):
-        triple = run[0] == run[1] == run[2]
-        if triple or (run in seen and run[3] and not _COMMON.issuperset(run)):
-            end = words[min(index + 3, len(words) - 1)][2]
+    for index, run in enumerate(runs):
+        if run in triples or (run in seen and run[3] and not _COMMON.issuperset(run)):
+            spans = [match.span() for match in _WORD.finditer(caption)]
+            start, end = spans[index][0], spans[min(index + 3, len(spans) - 1)][1]
             message = f"says {' '.join(run).strip()!r} again"
-            return (_finding("X-repetition", words[index][1], end, caption, message),)
+            return (_finding("X-repetition", start, end, caption, message),)
         seen.add(run)
     return ()
 
 
 def x_language(*, original: str, caption: str) -> tuple[Finding, ...]:
     """English."""
-    words = [word.lower() for word in _WORD.findall(caption)]
-    if not words or is_english(caption):
+    if not _words(caption) or is_english(caption):
         return ()
     return (_finding("X-language", 0, len(caption), caption, "does not read as English"),)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def is_english(text: str) -> bool:
     """Whether most words are in the English lexicon and some are English function words."""
-    words = [word.lower() for word in _WORD.findall(text)[:120]]
+    words = _lower_words(text)[:120]
     if not words:
         return False
-    known = sum(bool(word in _COMMON or parts_of_speech(word)) for word in words)
-    return known >= 0.6 * len(words) and (len(words) < 5 or any(word in _COMMON for word in words))
+    known = sum([bool(word in _COMMON or parts_of_speech(word)) for word in words])
+    return known >= 0.6 * len(words) and (len(words) < 5 or not _COMMON.isdisjoint(words))
+
+
+@lru_cache(maxsize=16)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text))
+
+
+@lru_cache(maxsize=16)
+def _lower_words(text: str) -> tuple[str, ...]:
+    return tuple([word.lower() for word in _words(text)])
 
 
 def x_quoted(*, original: str, caption: str) -> tuple[Finding, ...]:
