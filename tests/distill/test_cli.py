@@ -6,21 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from colibri.core.config import load_toml
 from colibri.distill import cli
-from colibri.distill.config import GuidanceConfig, TrainConfig
+from colibri.distill.config import GuidanceConfig
 from colibri.distill.embedded import write_embedded
+from colibri.distill.stages import read_stages
 
 
 @pytest.mark.parametrize("recipe", sorted(cli.RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_recipes_are_valid(recipe: Path) -> None:
-    load_toml(TrainConfig, recipe).check()
+    for stage in read_stages(recipe).values():
+        stage.check()
 
 
 def test_help_loads_no_torch() -> None:
     code = (
         "import sys; from colibri.distill.cli import main\n"
-        "for words in ([], ['train'], ['encode'], ['plan'], ['info']):\n"
+        "for words in ([], ['train'], ['encode'], ['ode-pairs'], ['plan'], ['info']):\n"
         "    try: main([*words, '--help'])\n"
         "    except SystemExit: pass\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
@@ -45,7 +46,7 @@ def test_an_unknown_key_gets_the_nearest_name(
     assert cli.main(["train", "--config", str(path)]) == 2
     assert "did you mean 'real'?" in capsys.readouterr().err
     assert cli.main(["train", "--config", "wan99"]) == 2
-    assert "one of tiny, wan21-1.3b" in capsys.readouterr().err
+    assert "one of tiny, tiny-long, wan21-1.3b" in capsys.readouterr().err
     assert cli.main(["destill"]) == 2
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from colibri.distill.config import TrainConfig
+from colibri.core.wan.family import Causal
+from colibri.distill.config import StreamConfig, TrainConfig
 from colibri.distill.train import train
 from safetensors.torch import load_file
 
@@ -68,6 +69,31 @@ def test_two_processes_are_one(
 ) -> None:
     out = tmp_path / "two"
     _run(replace(config, out=out, batch=1, shard=sharded, checkpointing=sharded), 2)
+    _compare(alone, out)
+
+
+@pytest.mark.slow
+def test_two_sharded_processes_are_one_in_a_stream_of_blocks(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    """Blocks are computed again in the backward pass, each with the cache that it saw."""
+    stream = replace(
+        config,
+        rollout="stream",
+        causal=Causal(first_block=1, block=1, sink=1, window=2),
+        p_i2v=0.0,
+        stream=StreamConfig(rounds=2),
+        student=replace(config.student, every=1),
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    _run(replace(stream, out=one), 1)
+    _run(replace(stream, out=two, batch=1, shard=True, checkpointing=True), 2)
+    _compare(one, two)
+    assert any(name.startswith("rollout/student/0/cache/") for name in _held(two))
+
+
+def _compare(alone: Path, out: Path) -> None:
+    """Equal logs, weights, optimisers and clips under way."""
     lines = [
         [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
         for path in (alone, out)

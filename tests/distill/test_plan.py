@@ -6,7 +6,7 @@ import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
-from colibri.core.wan.family import TINY_TI2V, WAN21_T2V_1_3B, WAN22_TI2V_5B
+from colibri.core.wan.family import TINY_TI2V, WAN21_T2V_1_3B, WAN22_TI2V_5B, Causal
 from colibri.core.wan.transformer import velocity
 from colibri.distill.activations import kept_bytes
 from colibri.distill.config import StudentConfig, TrainConfig
@@ -46,6 +46,34 @@ def test_one_card_holds_the_5b_with_adapters_and_not_three_of_it() -> None:
     assert state < 30
     with pytest.raises(UserError, match=r"needs .* GB a process, a h200 has .*--mode lora"):
         refuse_what_cannot_fit(FULL_SIZE, device="h200", processes=1)
+
+
+def test_a_causal_student_needs_its_caches_and_a_pass_that_writes_them() -> None:
+    """Wan2.1 1.3B: keys and values of 21 latent frames are 6.0 GB in bf16 (30 layers, 12 heads of
+    128, 1,560 tokens a frame)."""
+    clip = TrainConfig(
+        teacher="wan2.1-t2v-1.3b",
+        size=(480, 832),
+        frames=81,
+        batch=1,
+        p_i2v=0.0,
+        precision="bf16",
+        checkpointing=True,
+    )
+    whole, blocks, short, stream = (
+        plan(c, device="h200")
+        for c in (
+            clip,
+            replace(clip, rollout="blocks", causal=Causal(first_block=3, block=3)),
+            replace(clip, rollout="blocks", causal=Causal(first_block=3, block=3, window=6)),
+            replace(clip, rollout="stream", causal=Causal(first_block=3, block=3, window=6)),
+        )
+    )
+    assert "key caches" not in whole.parts_gb
+    assert blocks.parts_gb["key caches"] == pytest.approx(6.0, rel=0.01)
+    assert short.parts_gb["key caches"] == pytest.approx(6.0 * 6 / 21, rel=0.01)
+    assert stream.parts_gb["key caches"] == pytest.approx(3 * 6.0 * 6 / 21, rel=0.01)
+    assert blocks.pflop > whole.pflop > stream.pflop
 
 
 def test_eight_bits_halve_the_base() -> None:

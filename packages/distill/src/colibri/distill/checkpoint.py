@@ -74,8 +74,8 @@ def latest(folder: Path) -> Path | None:
     return next(reversed(_finished(folder)), None)
 
 
-def read_state(checkpoint: Path, *, world: World) -> dict[str, Any]:
-    """`state.json`; UserError where it is damaged or of another number of processes."""
+def read_about(checkpoint: Path) -> dict[str, Any]:
+    """`state.json`; UserError where it is damaged."""
     path = checkpoint / "state.json"
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -85,6 +85,12 @@ def read_state(checkpoint: Path, *, world: World) -> dict[str, Any]:
         ) from None
     if state.get("format") != FORMAT:
         raise UserError(f"{path} is of the form {state.get('format')!r}, not {FORMAT!r}")
+    return state
+
+
+def read_state(checkpoint: Path, *, world: World) -> dict[str, Any]:
+    """`state.json`; UserError where it is damaged or of another number of processes."""
+    state = read_about(checkpoint)
     if state["world"] != world.size:
         raise UserError(
             f"{checkpoint} is of {state['world']} processes, this run has {world.size}",

@@ -6,10 +6,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from colibri.core.config import parse, run_command, to_table, toml_flag
 from colibri.core.errors import UserError
+
+if TYPE_CHECKING:
+    from colibri.distill.config import TrainConfig
+    from colibri.distill.stages import Stages
 
 DESCRIPTION = "Step distillation: a Wan video model's student that needs three steps and no CFG."
 RECIPES = Path(__file__).parent / "recipes"
@@ -41,31 +45,69 @@ def recipe(name: str) -> Path:
 
 
 def _train(argv: list[str]) -> int:
-    from colibri.distill.config import TrainConfig
+    from colibri.distill.stages import read_stages, train_stages
 
     toml, rest = toml_flag(argv)
     show = "--print-config" in rest
-    config = parse(
-        TrainConfig,
+    stages = read_stages(
+        recipe(str(toml)) if toml else recipe("tiny"),
         [flag for flag in rest if flag != "--print-config"],
-        prog="distill train",
         description="Distil. --config FILE.toml or a recipe's name sits below the flags; "
         "--print-config shows what results. Stopped at any moment, the same command goes on.",
-        toml=recipe(str(toml)) if toml else recipe("tiny"),
     )
     if show:
-        print(json.dumps(to_table(config), indent=2))
+        tables = {name: to_table(config) for name, config in stages.items()}
+        print(json.dumps(tables.get("", tables), indent=2))
         return 0
-    if config.plan:
-        return _print_plan(config, device=None, processes=1, as_json=False)
+    if any(config.plan for config in stages.values()):
+        return _print_plans(stages, device=None, processes=1, as_json=False)
     from colibri.distill.train import train
 
-    if toml is None and config.encoded is None:
+    if toml is None and stages[""].encoded is None:
         print("No --config: the recipe `tiny`, on prompts of the small embedded world.")
-    folder = train(config, say=print)
+    plain = stages.get("")
+    folder = train(plain, say=print) if plain else train_stages(stages, say=print)
     if folder:
         print(f"student   {folder}")
     return 0
+
+
+def _ode_pairs(argv: list[str]) -> int:
+    from colibri.distill.stages import read_stages
+
+    toml, rest = toml_flag(argv)
+    stages = read_stages(
+        recipe(str(toml)) if toml else recipe("tiny-long"),
+        rest,
+        prog="distill ode-pairs",
+        description="The teacher's guided paths of the first --pairs.rows rows, in files, as "
+        "distill train of the same recipe would make them. Stopped at any moment, the same command "
+        "goes on.",
+    )
+    from colibri.core.progress import Progress
+    from colibri.distill.setup import write_pairs
+
+    progress = Progress("ode-pairs", None)
+    before = 0
+
+    def on_shard(done: int, found: int) -> None:
+        nonlocal before
+        progress.add(done - before, facts={"found": found})
+        before = done
+
+    pairs = write_pairs(_with_pairs(stages), on_shard=on_shard)
+    progress.close()
+    print(f"{len(pairs.shard_of):,} paths, {pairs.made:,} files made now")
+    print(f"written     {pairs.folder}")
+    return 0
+
+
+def _with_pairs(stages: "Stages") -> "TrainConfig":
+    """The first stage that reads paths from files, or the recipe itself."""
+    wants = [config for config in stages.values() if config.pairs.rows > 0]
+    if not wants:
+        raise UserError("this recipe reads no paths from files", hint="pass --pairs.rows N")
+    return wants[0]
 
 
 def _encode(argv: list[str]) -> int:
@@ -103,7 +145,7 @@ def _encode(argv: list[str]) -> int:
 
 
 def _plan(argv: list[str]) -> int:
-    from colibri.distill.config import TrainConfig
+    from colibri.distill.stages import read_stages
 
     own = argparse.ArgumentParser(prog="distill plan", add_help=False)
     own.add_argument("--on", default=None)
@@ -111,27 +153,31 @@ def _plan(argv: list[str]) -> int:
     own.add_argument("--json", action="store_true")
     ours, rest = own.parse_known_args(argv)
     toml, rest = toml_flag(rest)
-    config = parse(
-        TrainConfig,
+    stages = read_stages(
+        recipe(str(toml)) if toml else recipe("tiny"),
         rest,
         prog="distill plan",
         description="Gigabytes by part and seconds a step of `distill train` with these flags. "
         "Also: --on DEVICE (h200, mi325x, rtx4090, ...; this machine's when left out), "
         "--processes N, --json. Exit status 1 where it does not fit.",
-        toml=recipe(str(toml)) if toml else recipe("tiny"),
     )
-    return _print_plan(config, device=ours.on, processes=ours.processes, as_json=ours.json)
+    return _print_plans(stages, device=ours.on, processes=ours.processes, as_json=ours.json)
 
 
-def _print_plan(config: Any, *, device: str | None, processes: int, as_json: bool) -> int:
+def _print_plans(stages: "Stages", *, device: str | None, processes: int, as_json: bool) -> int:
     from colibri.distill.plan import known_device, plan, table
 
     device = device or known_device()
     if device is None:
         raise UserError("this accelerator is not in the table", hint="name a like one with --on")
-    found = plan(config, device=device, processes=processes)
-    print(json.dumps(table(found), indent=2) if as_json else found.text())
-    return 0 if found.fits else 1
+    plans = {name: plan(one, device=device, processes=processes) for name, one in stages.items()}
+    if as_json:
+        tables = {name: table(found) for name, found in plans.items()}
+        print(json.dumps(tables.get("", tables), indent=2))
+    else:
+        titled = (f"stage {name}: {p.text()}" if name else p.text() for name, p in plans.items())
+        print("\n\n".join(titled))
+    return 0 if all(found.fits for found in plans.values()) else 1
 
 
 def _info(argv: list[str]) -> int:
@@ -159,6 +205,7 @@ def _usage() -> str:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "encode": _encode,
+    "ode-pairs": _ode_pairs,
     "plan": _plan,
     "info": _info,
 }
@@ -166,6 +213,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 _SUMMARIES = {
     "train": "distil a teacher into a few-step student; the recipe `tiny` without --config",
     "encode": "text embeddings and first-frame latents of curated shards, once",
+    "ode-pairs": "the teacher's paths from noise to clip, in files, once",
     "plan": "gigabytes by part and seconds a step, before a run is started",
     "info": "what a run's folder or a student's folder holds",
 }

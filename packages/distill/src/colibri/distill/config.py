@@ -9,6 +9,7 @@ import tyro
 from colibri.core.config import Names, Size
 from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
+from colibri.core.wan.family import Causal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +83,9 @@ class ConsistencyConfig:
     """Factor of the term."""
     grid: int = 48
     """Levels between noise and clip (Causal Forcing++: 48)."""
+    of: Literal["samples", "clips"] = "samples"
+    """What is noised: the student's samples, or real clips (`distill encode --clips FRAMES`), with
+    which a causal student can start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +96,37 @@ class RegressConfig:
     """Factor of the term."""
     steps: int = 15
     """Least Euler steps of a path; CausVid: 50, Self-Forcing: 48, both in files made before."""
+    context: Literal["clean", "noisy"] = "clean"
+    """What a causal student's blocks see of those before them. clean: the path's end, as in a
+    rollout. noisy: the states at those blocks' own levels, as CausVid and Self-Forcing do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairsConfig:
+    """Files of the teacher's guided paths, for `regress`; `distill ode-pairs` makes them alone."""
+
+    rows: int = 0
+    """The first so many rows get a path, made once; 0: paths are made on the way, for all rows."""
+    folder: Path | None = None
+    """Where they are, or are made. Without it: `OUT/pairs`."""
+    shard_rows: int = 64
+    """Rows in one file."""
+    batch: int = 8
+    """Paths made at once."""
+    store: Literal["float16", "float32"] = "float16"
+    """What states are kept in; Self-Forcing: float16."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """Long clips with `rollout = "stream"`."""
+
+    rounds: int = 8
+    """Rounds on one clip, the first of the teacher's length, before a new clip begins."""
+    blocks: int = 1
+    """Blocks that a later round adds. LongLive: 6 and more of 3 latent frames, up to 240 frames."""
+    switch: int = 0
+    """Round, from 1, at which a clip goes on with another row's prompt; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +243,12 @@ class TrainConfig:
     mode: Literal["full", "lora"] = "full"
     """full: three networks. lora: one frozen base; student and critic are adapters on it and the
     teacher is the base alone."""
+    start: Path | None = None
+    """What the student starts from: the `out` of an earlier run (its averaged student, its critic),
+    or a model folder. Without it: the teacher."""
+    rollout: Literal["clip", "blocks", "stream"] = "clip"
+    """How the student makes a clip. clip: whole. blocks: block after block with a key cache, as
+    `causal` says. stream: the same, going on past the teacher's length over many updates."""
     terms: Names = ("dmd", "denoise")
     """Losses that are summed: names, or module:attribute of your own."""
     size: Size = (64, 64)
@@ -263,6 +304,9 @@ class TrainConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     adam: AdamConfig = field(default_factory=AdamConfig)
+    causal: Causal = field(default_factory=Causal)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
     dmd: DmdConfig = field(default_factory=DmdConfig)
     denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
@@ -291,6 +335,10 @@ class TrainConfig:
             "regress.steps": self.regress.steps,
             "diversity.anchor": self.diversity.anchor,
             "discriminate.width": self.discriminate.width,
+            "pairs.shard-rows": self.pairs.shard_rows,
+            "pairs.batch": self.pairs.batch,
+            "stream.rounds": self.stream.rounds,
+            "stream.blocks": self.stream.blocks,
         }
         if self.mode == "lora":
             counts |= {"student.rank": self.student.rank, "critic.rank": self.critic.rank}
@@ -334,6 +382,38 @@ class TrainConfig:
             raise UserError(f"watch.spread has to be more than 1, found {self.watch.spread}")
         if not self.terms:
             raise UserError("--terms names no loss", hint="the default is dmd,denoise")
+        if self.pairs.rows < 0:
+            raise UserError(f"--pairs.rows is a number of rows, found {self.pairs.rows}")
+        if self.causal_form is not None:
+            self._check_causal()
+
+    @property
+    def causal_form(self) -> Causal | None:
+        """The form of a student that makes its clips block after block; None of one that does
+        not."""
+        return None if self.rollout == "clip" else self.causal
+
+    def _check_causal(self) -> None:
+        if self.p_i2v > 0:
+            raise UserError(
+                f"--rollout {self.rollout} trains text to video alone, found --p-i2v {self.p_i2v}",
+                hint="pass --p-i2v 0; an image may still take a first block of 1 frame afterwards",
+            )
+        if self.compile:
+            raise UserError(f"--compile has no form for --rollout {self.rollout}; leave it out")
+        if self.rollout != "stream":
+            return
+        missing = {"dmd", "denoise"} - set(self.terms)
+        if missing:
+            raise UserError(
+                f"--rollout stream needs --terms dmd,denoise, found {','.join(self.terms)}"
+            )
+        if not 0 <= self.stream.switch < self.stream.rounds:
+            raise UserError(
+                f"stream.switch {self.stream.switch} is not a round of a clip's "
+                f"{self.stream.rounds}",
+                hint="the first round is 0; 0 turns it off",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from colibri.core.geometry import Codec, LatentShape
 from colibri.core.latents import read_latents
 from colibri.distill.encodings import NULL, EncodedManifest, read_manifest
 from colibri.distill.objectives.base import Batch
+from colibri.distill.pairs import Pairs
 
 
 class Encoded:
@@ -41,8 +42,15 @@ class Encoded:
         if clips:
             self.rows = tuple(row for row in self.rows if row in self._clips)
             self.with_frame &= self._clips
-        self._open: dict[tuple[str, str], Any] = {}
+        self._pairs: Pairs | None = None
+        self._open: dict[tuple[Path, str], Any] = {}
         self._null = self._pad(self._handle("text", f"{NULL}.safetensors").get_tensor(NULL))
+
+    def pair_with(self, pairs: Pairs) -> None:
+        """From now on only rows with a path are there, and batches bring it."""
+        self._pairs = pairs
+        self.rows = tuple(row for row in self.rows if row in pairs.shard_of)
+        self.with_frame &= frozenset(self.rows)
 
     def batch(
         self, rows: tuple[str, ...], *, given: tuple[bool, ...], device: torch.device | str
@@ -65,20 +73,31 @@ class Encoded:
             clip_BCTHW=torch.stack([self._tensor("clips", row).float() for row in rows]).to(device)
             if self._clips
             else None,
+            path_BKCTHW=torch.stack([self._path(row).float() for row in rows]).to(device)
+            if self._pairs
+            else None,
         )
+
+    def _path(self, row: str) -> Tensor:
+        assert self._pairs is not None
+        tensor: Tensor = self._file(self._pairs.folder, self._pairs.shard_of[row]).get_tensor(row)
+        return tensor
 
     def _tensor(self, kind: str, row: str) -> Tensor:
         tensor: Tensor = self._handle(kind, self._shard_of[row]).get_tensor(row)
         return tensor
 
     def _handle(self, kind: str, name: str) -> Any:
+        return self._file(self.folder / kind, name)
+
+    def _file(self, folder: Path, name: str) -> Any:
         from safetensors import safe_open
 
-        if (kind, name) not in self._open:
+        if (folder, name) not in self._open:
             if len(self._open) >= 256:  # files open at once
                 self._open.pop(next(iter(self._open)))
-            self._open[kind, name] = safe_open(self.folder / kind / name, framework="pt")
-        return self._open[kind, name]
+            self._open[folder, name] = safe_open(folder / name, framework="pt")
+        return self._open[folder, name]
 
     def _pad(self, words_LD: Tensor) -> Tensor:
         missing = self.manifest.text_tokens - words_LD.shape[0]

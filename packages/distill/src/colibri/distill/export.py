@@ -38,6 +38,7 @@ def save_student(setup: Setup, *, step: int) -> Path | None:
     height, width = config.size
     model.family = replace(
         setup.family,
+        causal=config.causal_form,
         defaults=replace(
             setup.family.defaults,
             sampler="consistency",
@@ -52,8 +53,9 @@ def save_student(setup: Setup, *, step: int) -> Path | None:
     folder = config.out / "student"
     wan.save(model, folder)
     table = to_table(config)
-    for key in ("out", "encoded", "device", "plan"):
+    for key in ("out", "encoded", "device", "plan", "start"):
         table.pop(key)
+    table["pairs"].pop("folder")
     provenance = {
         "format": FORMAT,
         "teacher": setup.family.repo or setup.family.name,
@@ -99,7 +101,18 @@ was made in `{ABOUT}`.
 | form | {config.mode}, average of weights {config.student.ema:g} |
 | steps | {step}, the student updated at every {config.student.every}. |
 | samples an update | {config.batch * config.accumulate * setup.world.size} |
-| image to video | {config.p_i2v:.0%} of samples |
+{_rollout_row(setup)}| image to video | {config.p_i2v:.0%} of samples |
 | clips | {config.size[1]}x{config.size[0]}, {config.frames} frames |
 | data | {len(setup.encoded.rows):,} rows, {setup.encoded.manifest.data_hash[:16]} |
 """
+
+
+def _rollout_row(setup: Setup) -> str:
+    causal = setup.config.causal_form
+    if causal is None:
+        return ""
+    window = "all frames" if causal.window is None else f"the latest {causal.window} latent frames"
+    return (
+        f"| made | in blocks of {causal.first_block}, then {causal.block} latent frames that see "
+        f"{window} and a sink of {causal.sink} |\n"
+    )

@@ -165,9 +165,10 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     """Arithmetic of one update of one network in one process, averaged over exits; 0 for a network
     that no term trains.
 
-    The trajectory has (K + 1) / 2 passes on average. A backward pass costs two, one where the
-    base is frozen (gradients of inputs alone), and one more where blocks are computed again. A
-    loss from outside is not counted.
+    The trajectory has (K + 1) / 2 passes on average, and one more where it writes a cache. A
+    backward pass costs two, one where the base is frozen (gradients of inputs alone), and one more
+    where blocks are computed again. What blocks do not see is counted as if they did. A loss from
+    outside is not counted.
     """
     steps = config.schedule.build().steps
     passes = (steps + 1) / 2
@@ -175,12 +176,17 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     guidance = config.guidance
     fake, real = (1 if guidance.standard(w) == 1 else 2 for w in (guidance.fake, guidance.real))
     trained = 1 + backward
+    causal = config.causal_form is not None
+    # clean frames that a causal student's blocks see are tokens of the pass
+    twice = 2 if causal else 1
+    regressed = (twice if config.regress.context == "clean" else 1) if causal else steps
+    paths = 0 if config.pairs.rows else real * config.regress.steps
     # forward passes of each term beside the trajectory, whose last pass the student trains
     own: dict[str, dict[str, float]] = {
         "student": {
             "dmd": fake + real,
-            "consistency": real + 1 + trained,
-            "regress": real * config.regress.steps + steps * trained,
+            "consistency": real + twice * (1 + trained),
+            "regress": paths + regressed * trained,
             "diversity": real * config.diversity.anchor + trained,
             "adversary": trained,
         },
@@ -189,11 +195,26 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     asked = [own[net][term] for term in config.terms if term in own[net]]
     if not asked:
         return 0.0
-    from_student = {"dmd", "adversary", "consistency", "denoise", "discriminate"}
-    walk = passes if from_student & set(config.terms) & set(own[net]) else 0.0
+    from_student = {"dmd", "adversary", "denoise", "discriminate"}
+    if config.consistency.of == "samples":
+        from_student.add("consistency")
+    share = _new_share(config, family)
+    walk = passes + causal if from_student & set(config.terms) & set(own[net]) else 0.0
     walked = backward if net == "student" and {"dmd", "adversary"} & set(config.terms) else 0.0
+    walk, walked = share * walk, share * walked
     forward = forward_flop(family, tokens, family.defaults.text_tokens)
     return config.batch * config.accumulate * (walk + walked + sum(asked)) * forward
+
+
+def _new_share(config: TrainConfig, family: ModelFamily) -> float:
+    """Share of a clip's frames that a round makes, on average."""
+    if config.rollout != "stream":
+        return 1.0
+    height, width = config.size
+    video = VideoShape(frames=config.frames, height=height, width=width)
+    frames, rounds = family.latent_shape(video).frames, config.stream.rounds
+    added = config.stream.blocks * config.causal.block
+    return (frames + (rounds - 1) * added) / (rounds * frames)
 
 
 def _memory(
@@ -220,6 +241,7 @@ def _memory(
     largest = max(parts["student weights"], parts["critic weights"])
     parts["gradients"] = largest
     parts |= _activations(config, family, video)
+    parts |= _caches(config, family, video)
     if half and config.mode == "full" and not config.shard:  # autocast keeps what it has cast
         parts["weights in bf16"] = 2.0 * weights.parameters
     if config.shard:  # the block that computes and the one that is fetched, whole
@@ -244,20 +266,47 @@ def _activations(config: TrainConfig, family: ModelFamily, video: VideoShape) ->
         dtype=dtype,
     )
     layers = int(family.transformer["num_layers"])
-    inputs = config.batch * shape.tokens(family.patch) * _width(family) * dtype.itemsize
+    # a causal student that sees a clean clip beside its own has twice the tokens
+    starts = {"consistency"} | ({"regress"} if config.regress.context == "clean" else set())
+    times = 2 if config.causal_form and starts & set(config.terms) else 1
+    inputs = times * config.batch * shape.tokens(family.patch) * _width(family) * dtype.itemsize
     guided = 2 if config.batched_cfg else 1
     # A pass without gradients has at once about half of what a block keeps for its backward pass.
     scoring = guided * (kept.block / 2 + kept.rest)
-    backward = kept.block + kept.rest
+    backward = times * (kept.block + kept.rest)
     latents = 4 * config.batch * shape.channels * shape.frames * shape.height * shape.width
     return {
         "inputs of blocks": float(inputs * layers if config.checkpointing else 0),
         "activations": float(
             max(backward, scoring)
             if config.checkpointing
-            else kept.block * layers + max(kept.rest, scoring)
+            else times * kept.block * layers + max(times * kept.rest, scoring)
         ),
         "latents": float(12 * latents),
+    }
+
+
+def _caches(config: TrainConfig, family: ModelFamily, video: VideoShape) -> dict[str, float]:
+    """Keys and values that blocks have before them: in the cache, and in the graph, which keeps
+    them for each block of a layer."""
+    causal = config.causal_form
+    if causal is None:
+        return {}
+    shape = family.latent_shape(video)
+    layers, each = int(family.transformer["num_layers"]), {"bf16": 2, "fp32": 4, "fp64": 8}
+    frame = shape.tokens(family.patch) / shape.frames * _width(family) * each[config.precision]
+    frame *= 2 * config.batch  # keys and values
+    seen = [len(causal.seen(start, end)) for start, end in causal.blocks(shape.frames)]
+    held = max(seen)
+    kept = 1.0
+    if (
+        config.rollout == "stream"
+    ):  # a clip under way for each network and micro-batch, and a new one
+        kept = 2.0 * config.accumulate + 1
+    past = sum(seen) - shape.frames
+    return {
+        "key caches": kept * layers * held * frame,
+        "keys of past blocks": (1 if config.checkpointing else layers) * past * frame,
     }
 
 

@@ -15,10 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from colibri.core.errors import UserError
+from colibri.core.geometry import LatentShape
+from colibri.core.schedule import FlowSchedule
+from colibri.core.wan.attention import make_causal
+from colibri.core.wan.cache import KVCache
+from colibri.core.wan.causal import clip_velocity, recached
+from colibri.core.wan.family import Causal
+from colibri.core.wan.rollout import Block, Noise, block_rollout
 from colibri.core.wan.transformer import velocity
 from colibri.distill.head import Head
 from colibri.distill.objectives.base import Net, Role
-from colibri.distill.short_text import ShortText
+from colibri.distill.short_text import ShortText, shorten
 
 Precision = Literal["fp32", "bf16", "fp64"]
 
@@ -33,7 +40,16 @@ class Roles:
     """What the loop asks of the three roles; `Separate` and `Shared` say where weights lie."""
 
     precision: Precision = "fp32"
+    causal: Causal | None = None
+    """The student's form, where it makes a clip block after block; the others see clips whole."""
     _short: Mapping[int, ShortText] = {}
+
+    def make_student_causal(self, causal: Causal) -> None:
+        """From now on the student sees and makes clips as `causal` says. Before `shorten_text`,
+        whose processors have to be the last."""
+        assert not self._short
+        make_causal(self.network("student"))
+        self.causal = causal
 
     def shorten_text(self) -> None:
         """From now on, count a prompt's padding as one weighted token: `short_text`."""
@@ -90,18 +106,25 @@ class Roles:
         sigma: float | Tensor,
         text_BLD: Tensor,
         *,
-        timestep: float | None = None,
+        timestep: float | Tensor | None = None,
         clean_first: bool | Tensor = False,
+        clean_BCTHW: Tensor | None = None,
     ) -> Tensor:
-        """noise - x0 as `role` predicts it, in the dtype of `x_BCTHW`."""
+        """noise - x0 as `role` predicts it, in the dtype of `x_BCTHW`; arguments as `Players`."""
         network = self.network(role)
-        short = self._short.get(id(network))
-        with (
-            self.playing(role),
-            computing(self.precision, x_BCTHW.device.type),
-            _attention(network, x_BCTHW),
-            short.of(text_BLD) if short else contextlib.nullcontext(text_BLD) as words_BLD,
-        ):
+        places = x_BCTHW[0, 0].numel()
+        with self._asking(role, text_BLD, places=places) as words_BLD:
+            if role == "student" and self.causal is not None:
+                assert clean_first is False
+                return clip_velocity(
+                    network,
+                    x_BCTHW,
+                    sigma,
+                    words_BLD,
+                    self.causal,
+                    clean_BCTHW=clean_BCTHW,
+                    timestep=None if timestep is None else torch.as_tensor(timestep),
+                )
             return velocity(
                 network,
                 x_BCTHW,
@@ -110,6 +133,60 @@ class Roles:
                 timestep=timestep,
                 clean_first=clean_first,
             )
+
+    def blocks(
+        self,
+        text_BLD: Tensor,
+        *,
+        shape: LatentShape,
+        schedule: FlowSchedule,
+        noise: Noise,
+        blocks: int,
+        exit_step: int | None = None,
+        train: bool = False,
+        cache: KVCache | None = None,
+    ) -> Iterator[Block]:
+        """The causal student's self-rollout; arguments as `core.wan.rollout.block_rollout`."""
+        assert self.causal is not None
+        network = self.network("student")
+        short = id(network) in self._short
+        return block_rollout(
+            network,
+            shorten(text_BLD)[0] if short else text_BLD,
+            shape=shape,
+            causal=self.causal,
+            schedule=schedule,
+            noise=noise,
+            blocks=blocks,
+            cache=cache,
+            exit_step=exit_step,
+            train=train,
+            around=lambda: self._asking(
+                "student", text_BLD, places=shape.frames * shape.height * shape.width
+            ),
+        )
+
+    @torch.no_grad()
+    def recached(self, text_BLD: Tensor, held_BCTHW: Tensor, cache: KVCache) -> KVCache:
+        """The causal student's cache computed again from its frames, for another text."""
+        network = self.network("student")
+        places = held_BCTHW[0, 0].numel()
+        with self._asking("student", text_BLD, places=places) as words_BLD:
+            return recached(network, held_BCTHW, words_BLD, cache)
+
+    @contextlib.contextmanager
+    def _asking(self, role: Role, text_BLD: Tensor, *, places: int) -> Iterator[Tensor]:
+        """Around passes as `role` over so many latent places; gives the text to ask with."""
+        network = self.network(role)
+        short = self._short.get(id(network))
+        device = text_BLD.device.type
+        with (
+            self.playing(role),
+            computing(self.precision, device),
+            _attention(network, device, places),
+            short.of(text_BLD) if short else contextlib.nullcontext(text_BLD) as words_BLD,
+        ):
+            yield words_BLD
 
     def verdict(
         self,
@@ -144,13 +221,16 @@ class Separate(Roles):
             network.requires_grad_(role != "teacher" or network in (student, critic))
 
     @classmethod
-    def of(cls, teacher: Any, *, precision: Precision = "fp32") -> "Separate":
-        """Student and critic start as copies of `teacher`.
+    def of(cls, teacher: Any, *, precision: Precision = "fp32", student: Any = None) -> "Separate":
+        """Student and critic start as copies of `teacher`, unless a `student` is given.
 
         In bf16 the teacher is stored so; the trained copies are float32 and computed by autocast.
         """
         trained = torch.float64 if precision == "fp64" else torch.float32
-        student, critic = (_cast(copy.deepcopy(teacher), trained) for _ in range(2))
+        student, critic = (
+            _cast(copy.deepcopy(teacher) if given is None else given, trained)
+            for given in (student, None)
+        )
         return cls(
             student=student,
             critic=critic,
@@ -276,11 +356,11 @@ FEW_PLACES = 4096
 took half of a training step at 320 places (2 cores, 2.4 M parameters)."""
 
 
-def _attention(network: Any, x_BCTHW: Tensor) -> contextlib.AbstractContextManager[Any]:
+def _attention(network: Any, device: str, places: int) -> contextlib.AbstractContextManager[Any]:
     """The kernel for attention: the library's choice, but plain for a few tokens on a CPU.
 
     Not for checkpointed blocks, which are computed again outside of this."""
-    few = x_BCTHW.device.type == "cpu" and x_BCTHW[0, 0].numel() <= FEW_PLACES
+    few = device == "cpu" and places <= FEW_PLACES
     if not few or network.is_gradient_checkpointing:
         return contextlib.nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -1,6 +1,8 @@
 """Everything that a training run needs, built from its config: networks, data, optimisers."""
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,25 @@ from colibri.core import wan
 from colibri.core.config import to_table
 from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape, swapped_size_hint
+from colibri.core.hashing import hash_json
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.family import ModelFamily
+from colibri.distill import checkpoint
 from colibri.distill.config import EncodeConfig, TrainConfig
 from colibri.distill.data import Encoded, Order
 from colibri.distill.ema import Ema
 from colibri.distill.embedded import write_embedded
 from colibri.distill.encode import encode
-from colibri.distill.encodings import hash_text_encoder
+from colibri.distill.encodings import hash_text_encoder, read_manifest
 from colibri.distill.objectives import Objective
 from colibri.distill.objectives.base import Net
-from colibri.distill.parallel import World, shard
-from colibri.distill.roles import Roles, Separate, Shared
+from colibri.distill.objectives.rollouts import ROLLOUTS, Rollout, whole
+from colibri.distill.pairs import Pairs, hash_transformer, known_hash, make_pairs
+from colibri.distill.parallel import World, processes, shard
+from colibri.distill.roles import HEAD, Roles, Separate, Shared
 from colibri.distill.teacher import teacher_folder
+
+log = logging.getLogger(__name__)
 
 NETS: tuple[Net, ...] = ("student", "critic")
 EMBEDDED_ROWS = 2048
@@ -45,6 +53,8 @@ class Setup:
     orders: dict[Net, Order]
     optimisers: dict[Net, torch.optim.Optimizer]
     ema: Ema
+    rollout: Rollout = field(default_factory=lambda: Rollout(whole))
+    pairs: Pairs | None = None
 
 
 def build(config: TrainConfig, world: World) -> Setup:
@@ -57,6 +67,8 @@ def build(config: TrainConfig, world: World) -> Setup:
         raise UserError(
             f"{teacher} is a student of {trained_for.steps} steps", hint="give its teacher"
         )
+    if family.causal is not None:
+        raise UserError(f"{teacher} sees clips in blocks; a teacher has to see them whole")
     shape = latent_shape(config, family)
     if config.p_i2v > 0 and not family.expand_timesteps:
         raise UserError(
@@ -64,9 +76,24 @@ def build(config: TrainConfig, world: World) -> Setup:
         )
     vae_hash = wan.load(teacher, parts=()).vae_hash
     encoded = open_encoded(config, teacher, family, shape, vae_hash, world, clips=objective.clips)
+    if config.causal_form is not None:
+        _refuse_cut_blocks(config, shape)
+    pairs = None
+    if "regress" in config.terms and config.pairs.rows:
+        pairs = make_pairs(
+            config, encoded, teacher=teacher, shape=shape, world=world, on_shard=_say_pairs
+        )
+        encoded.pair_with(pairs)
     torch.manual_seed(config.seed)
     transformer = wan.load(teacher, parts=("transformer",)).transformer
-    roles = build_roles(config, transformer, world, head=objective.head)
+    student = None
+    if config.start is not None and is_model(config.start):
+        student = wan.load(config.start, parts=("transformer",)).transformer
+        if _form(student) != _form(transformer):
+            raise UserError(f"{config.start} is no student of {teacher}: its network is another")
+    roles = build_roles(config, transformer, world, head=objective.head, student=student)
+    if config.start is not None and student is None:
+        _start_from_run(config, roles, world)
     optimisers: dict[Net, torch.optim.Optimizer] = {
         net: torch.optim.AdamW(
             roles.trained(net).values(),
@@ -94,7 +121,25 @@ def build(config: TrainConfig, world: World) -> Setup:
         },
         optimisers=optimisers,
         ema=Ema(roles.trained("student"), decay=config.student.ema, start=config.student.ema_start),
+        rollout=ROLLOUTS[config.rollout](config, shape.frames),
+        pairs=pairs,
     )
+
+
+def write_pairs(
+    config: TrainConfig, *, on_shard: Callable[[int, int], object] | None = None
+) -> Pairs:
+    """The teacher's paths of `config.pairs`, made or found, as a run of `config` reads them."""
+    config.check()
+    with processes(config.device) as world:
+        teacher = teacher_folder(config.teacher)
+        family, _ = wan.describe(teacher)
+        shape = latent_shape(config, family)
+        vae_hash = wan.load(teacher, parts=()).vae_hash
+        encoded = open_encoded(config, teacher, family, shape, vae_hash, world)
+        return make_pairs(
+            config, encoded, teacher=teacher, shape=shape, world=world, on_shard=on_shard
+        )
 
 
 def latent_shape(config: TrainConfig, family: ModelFamily) -> LatentShape:
@@ -108,15 +153,25 @@ def latent_shape(config: TrainConfig, family: ModelFamily) -> LatentShape:
 
 
 def build_roles(
-    config: TrainConfig, transformer: Any, world: World, *, head: bool = False
+    config: TrainConfig,
+    transformer: Any,
+    world: World,
+    *,
+    head: bool = False,
+    student: Any = None,
 ) -> Roles:
     """The three roles on this process's device, sharded, checkpointed and compiled as asked; with
-    `head` a head on the critic."""
+    `head` a head on the critic. `student` is a network that the student starts as."""
     roles: Roles
     if head and config.checkpointing and config.mode == "lora":
         raise UserError(
             "adversary with --mode lora cannot compute blocks again: two adapters are in one graph",
             hint="leave out --checkpointing, or use --mode full",
+        )
+    if config.mode == "lora" and student is not None:
+        raise UserError(
+            f"an adapter cannot start as the model in {config.start}",
+            hint="use --mode full, or give the --out of a run with adapters",
         )
     if config.mode == "lora":
         roles = Shared(
@@ -127,13 +182,15 @@ def build_roles(
             precision=config.precision,
         )
     else:
-        roles = Separate.of(transformer, precision=config.precision)
+        roles = Separate.of(transformer, precision=config.precision, student=student)
     networks = {id(n): n for n in (roles.network(r) for r in (*NETS, "teacher"))}  # type: ignore[arg-type]
     if head:
         settings = config.discriminate
         roles.add_head(layers=settings.layers, width=settings.width, seed=config.seed)
     if config.quantize != "none":
         roles.quantize_base()
+    if config.causal_form is not None:
+        roles.make_student_causal(config.causal_form)
     if config.short_text and not (config.checkpointing or config.compile):
         roles.shorten_text()
     for network in networks.values():
@@ -161,24 +218,7 @@ def open_encoded(
 ) -> Encoded:
     """The run's data, checked against its teacher; the embedded world's where none is given. With
     `clips` only rows that have one."""
-    folder = config.encoded
-    if folder is None:
-        folder = config.out / "encoded"
-        if world.leads:
-            shards = write_embedded(
-                config.out / "shards", rows=EMBEDDED_ROWS, seed=config.seed, videos=clips
-            )
-            encode(
-                EncodeConfig(
-                    shards=shards,
-                    out=folder,
-                    model=str(teacher),
-                    size=config.size,
-                    clips=config.frames if clips else 0,
-                    device=config.device,
-                )
-            )
-        world.wait()
+    folder = config.encoded or encode_embedded(config, teacher, world, clips=clips)
     encoded = Encoded(
         folder,
         codec=family.codec,
@@ -210,6 +250,99 @@ def open_encoded(
     return encoded
 
 
+def encode_embedded(
+    config: TrainConfig, teacher: Path, world: World, *, clips: bool = False
+) -> Path:
+    """Encode prompts of the small embedded world under the run's `out`; where they are."""
+    folder = config.out / "encoded"
+    if world.leads:
+        shards = write_embedded(
+            config.out / "shards", rows=EMBEDDED_ROWS, seed=config.seed, videos=clips
+        )
+        encode(
+            EncodeConfig(
+                shards=shards,
+                out=folder,
+                model=str(teacher),
+                size=config.size,
+                clips=config.frames if clips else 0,
+                device=config.device,
+            )
+        )
+    world.wait()
+    return folder
+
+
+def _say_pairs(done: int, found: int) -> None:
+    log.info("paths: %d files, %d of them found", done, found)
+
+
+def _refuse_cut_blocks(config: TrainConfig, shape: LatentShape) -> None:
+    """UserError where a clip ends inside a block, or a stream's round leaves nothing held."""
+    causal = config.causal
+    try:
+        causal.blocks(shape.frames)
+    except UserError as error:
+        raise UserError(
+            f"--frames {config.frames}: {error.message}", hint=f"{error.hint} latent frames"
+        ) from None
+    added = config.stream.blocks * causal.block
+    if config.rollout == "stream" and added >= shape.frames:
+        raise UserError(
+            f"stream.blocks {config.stream.blocks} adds {added} latent frames a round, the "
+            f"teacher's clip has {shape.frames}: nothing would join two rounds"
+        )
+
+
+# ---- where a student starts ----
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a start is a model folder, not a run."""
+    return not (folder / "checkpoints").is_dir()
+
+
+def _form(network: Any) -> dict[str, Any]:
+    return {key: value for key, value in network.config.items() if not key.startswith("_")}
+
+
+def _start_from_run(config: TrainConfig, roles: Roles, world: World) -> None:
+    """The averaged student and the critic of a run's newest checkpoint; UserError for none, or of
+    another form."""
+    newest = _newest(config)
+    state = checkpoint.read_state(newest, world=world)
+    for key in ("mode", "precision"):
+        found, wanted = state["bound"].get(key), getattr(config, key)
+        if found != wanted:
+            raise UserError(
+                f"--start {config.start} is of a run with {key} {found}, this one has {wanted}",
+                hint="use the same",
+            )
+    tensors = checkpoint.read_tensors(newest, world=world)
+    checkpoint.restore(roles.trained("student"), tensors, prefix="ema")
+    critic = roles.trained("critic")
+    own = {name: weight for name, weight in critic.items() if not name.startswith(HEAD)}
+    checkpoint.restore(own, tensors, prefix="critic")
+
+
+def _start_hash(config: TrainConfig) -> str | None:
+    """What the student starts from: weights of a model, or everything that decided a run's."""
+    if config.start is None:
+        return None
+    if is_model(config.start):
+        return hash_transformer(wan.find_folder(config.start))
+    state = checkpoint.read_about(_newest(config))
+    return hash_json({"bound": state["bound"], "step": state["step"]})
+
+
+def _newest(config: TrainConfig) -> Path:
+    assert config.start is not None
+    newest = checkpoint.latest(config.start / "checkpoints")
+    if newest is None:
+        raise UserError(f"--start {config.start} has no finished checkpoint", hint="let it run")
+    return newest
+
+
 # What may differ between a checkpoint and the run that goes on from it.
 FREE = frozenset(
     {
@@ -229,12 +362,42 @@ FREE = frozenset(
         "checkpointing",
         "compile",
         "watch",
+        "start",
+        "pairs",
     }
 )
 
 
 def bound(setup: Setup) -> dict[str, Any]:
     """What a checkpoint is bound to: settings that decide its numbers, teacher and data."""
-    free = FREE - ({"steps"} if setup.config.adam.decay_from < 1 else set())
-    table = {key: value for key, value in to_table(setup.config).items() if key not in free}
-    return table | {"data": setup.encoded.manifest.data_hash, "vae": setup.vae_hash}
+    return _bound(
+        setup.config,
+        data=setup.encoded.manifest.data_hash,
+        vae=setup.vae_hash,
+        pairs=setup.pairs.hash if setup.pairs else None,
+    )
+
+
+def is_done(config: TrainConfig) -> bool:
+    """Whether the run has a checkpoint of its last step and the student of it, made with these
+    settings, data and start. Reads no weights."""
+    newest = checkpoint.latest(config.out / "checkpoints")
+    folder = config.encoded or config.out / "encoded"
+    if newest is None or not (config.out / "student" / "distill.json").is_file():
+        return False
+    pairs = known_hash(config) if "regress" in config.terms and config.pairs.rows else None
+    wanted = _bound(
+        config,
+        data=read_manifest(folder).data_hash,
+        vae=wan.load(teacher_folder(config.teacher), parts=()).vae_hash,
+        pairs=pairs,
+    )
+    state = checkpoint.read_about(newest)
+    return bool(state["step"] == config.steps and state["bound"] == wanted)
+
+
+def _bound(config: TrainConfig, *, data: str, vae: str, pairs: str | None) -> dict[str, Any]:
+    free = FREE - ({"steps"} if config.adam.decay_from < 1 else set())
+    table = {key: value for key, value in to_table(config).items() if key not in free}
+    more = {"data": data, "vae": vae, "paths": pairs, "started_from": _start_hash(config)}
+    return table | more

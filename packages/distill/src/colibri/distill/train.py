@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from colibri.core.config import to_table
 from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
+from colibri.core.wan.family import Causal
 from colibri.distill import checkpoint
 from colibri.distill.config import TrainConfig
 from colibri.distill.data import positions
@@ -29,6 +31,9 @@ from colibri.distill.track import open_tracker
 from colibri.distill.validate import Validation
 
 log = logging.getLogger(__name__)
+
+UNDER_WAY = "rollout/"
+"""Before the names of what a rollout keeps from round to round."""
 
 Say = Callable[[str], object]
 
@@ -48,12 +53,24 @@ def train(
     value, and when validations say that the student has collapsed.
     """
     with processes(config.device) as world:
-        _refuse_what_cannot_fit(config, world)
-        setup = build(config, world)
-        say(describe(setup))
-        if world.leads:
-            write_json_whole(config.out / "config.json", to_table(config))
-        return Loop(setup, say).run(stop_at, enough)
+        return train_among(config, world, say=say, stop_at=stop_at, enough=enough)
+
+
+def train_among(
+    config: TrainConfig,
+    world: World,
+    *,
+    say: Say = log.info,
+    stop_at: int | None = None,
+    enough: Callable[[], bool] | None = None,
+) -> Path | None:
+    """`train` in processes that have joined already."""
+    _refuse_what_cannot_fit(config, world)
+    setup = build(config, world)
+    say(describe(setup))
+    if world.leads:
+        write_json_whole(config.out / "config.json", to_table(config))
+    return Loop(setup, say).run(stop_at, enough)
 
 
 class Loop:
@@ -217,13 +234,17 @@ class Loop:
 
     def _round(self, net: Net, update: int, micro: int) -> Round:
         setup, config, world = self.setup, self.config, self.world
-        where = positions(
-            update,
-            micro=micro,
-            rank=world.rank,
-            world=world.size,
-            batch=config.batch,
-            accumulate=config.accumulate,
+        turn = setup.rollout.turn(net, update, micro)
+        where, prompts = (
+            positions(
+                of,
+                micro=micro,
+                rank=world.rank,
+                world=world.size,
+                batch=config.batch,
+                accumulate=config.accumulate,
+            )
+            for of in (update, turn.prompts)
         )
         draws = Draws(
             seed=config.seed,
@@ -231,17 +252,20 @@ class Loop:
             update=f"{net}/{update}",
         )
         given = tuple(bool(draw < config.p_i2v) for draw in draws.uniform("given").tolist())
-        rows = tuple(setup.orders[net].at(position) for position in where)
+        rows = tuple(setup.orders[net].at(position) for position in prompts)
+        batch = setup.encoded.batch(rows, given=given, device=world.device)
         return Round(
             net=net,
             players=setup.roles,
-            batch=setup.encoded.batch(rows, given=given, device=world.device),
+            batch=replace(batch, held=turn.held) if turn.held else batch,
             draws=draws,
             schedule=setup.schedule,
             noise=config.noise,
             guidance=config.guidance,
             batched_cfg=config.batched_cfg,
             dtype=torch.float64 if config.precision == "fp64" else torch.float32,
+            causal=config.causal_form,
+            make=turn.make,
         )
 
     # ---- checkpoints ----
@@ -256,6 +280,7 @@ class Loop:
                 setup.optimisers[net], weights, prefix=f"adam-{net}"
             )
         tensors |= {f"ema/{name}": weight for name, weight in setup.ema.weights.items()}
+        tensors |= {f"{UNDER_WAY}{name}": t for name, t in setup.rollout.tensors().items()}
         checkpoint.save(
             folder,
             tensors,
@@ -286,6 +311,13 @@ class Loop:
                 setup.optimisers[net], weights, tensors, prefix=f"adam-{net}"
             )
         checkpoint.restore(setup.ema.weights, tensors, prefix="ema")
+        setup.rollout.restore(
+            {
+                name.removeprefix(UNDER_WAY): tensor.to(world.device)
+                for name, tensor in tensors.items()
+                if name.startswith(UNDER_WAY)
+            }
+        )
         checkpoint.restore_random(tensors, world.device)
         self.watch.bad = int(state["bad_steps"])
         self.best, self.complaints = state["best"], int(state["complaints"])
@@ -298,11 +330,21 @@ def describe(setup: Setup) -> str:
     config = setup.config
     form = "one shared base with adapters" if config.mode == "lora" else "three networks"
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in setup.schedule.sigmas[:-1])
+    causal = config.causal_form
+    how = "" if causal is None else f"in {config.rollout}, {_blocks(causal)}, "
     return (
-        f"{setup.family.name}: {form}, sigmas {sigmas}, guidance {config.guidance.form} "
+        f"{setup.family.name}: {form}, {how}sigmas {sigmas}, guidance {config.guidance.form} "
         f"{config.guidance.real:g}, {len(setup.encoded.rows):,} rows, "
         f"{config.batch * config.accumulate * setup.world.size} samples an update, "
         f"{setup.world.device.type}, {config.precision}"
+    )
+
+
+def _blocks(causal: Causal) -> str:
+    window = "all" if causal.window is None else f"the latest {causal.window}"
+    return (
+        f"blocks of {causal.first_block} and then {causal.block} latent frames that see {window} "
+        f"and a sink of {causal.sink}"
     )
 
 

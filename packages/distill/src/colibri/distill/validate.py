@@ -18,7 +18,7 @@ from colibri.core.latents import read_latents, write_latents
 from colibri.core.schedule import FlowSchedule, add_noise, velocity_of
 from colibri.core.video import write_video
 from colibri.core.wan.decoder import LatentStats, WanDecoder, decode_latents, to_frames
-from colibri.core.wan.rollout import whole_clip
+from colibri.core.wan.rollout import seeded_noise, whole_clip
 from colibri.core.wan.sampler import draw_noise, schedule_for, seeds
 from colibri.distill.figures import compare, prompt_accuracy
 from colibri.distill.objectives.base import Batch, Role
@@ -86,6 +86,9 @@ class Validation:
         schedule, sampler, guidance = self._way(role)
         made = []
         for seed in range(SEEDS):
+            if role == "student" and config.causal_form is not None:
+                made.append(self._in_blocks(batch, seed))
+                continue
             with setup.roles.playing(role), computing(config.precision, setup.world.device.type):
                 made.append(
                     whole_clip(
@@ -101,6 +104,19 @@ class Validation:
                     ).cpu()
                 )
         return torch.stack(made, dim=1)
+
+    def _in_blocks(self, batch: Batch, seed: int) -> Tensor:
+        """A causal student's clips of the teacher's length."""
+        setup, config = self._setup, self._setup.config
+        first = config.seed + seed * len(self._rows)
+        blocks = setup.roles.blocks(
+            batch.text_BLD,
+            shape=setup.shape,
+            schedule=setup.schedule,
+            noise=seeded_noise(range(first, first + len(self._rows)), device=setup.world.device),
+            blocks=len(config.causal.blocks(setup.shape.frames)),
+        )
+        return torch.cat([block.latents_BCTHW for block in blocks], dim=2).cpu()
 
     def _way(self, role: Role) -> tuple[FlowSchedule, str, float]:
         """Schedule, sampler and standard guidance of student or teacher."""

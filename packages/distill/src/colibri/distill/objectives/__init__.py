@@ -23,7 +23,12 @@ from colibri.distill.objectives.regress import regress
 TERMS: dict[str, TermKind] = {
     "dmd": TermKind(net="student", loss=dmd, config=lambda c: c.dmd, needs_critic=True),
     "denoise": TermKind(net="critic", loss=denoise, config=lambda c: c.denoise),
-    "consistency": TermKind(net="student", loss=consistency, config=lambda c: c.consistency),
+    "consistency": TermKind(
+        net="student",
+        loss=consistency,
+        config=lambda c: c.consistency,
+        needs_clips=lambda c: bool(c.of == "clips"),
+    ),
     "regress": TermKind(net="student", loss=regress, config=lambda c: c.regress),
     "diversity": TermKind(net="student", loss=diversity, config=lambda c: c.diversity),
     "adversary": TermKind(
@@ -38,7 +43,7 @@ TERMS: dict[str, TermKind] = {
         loss=discriminate,
         config=lambda c: c.discriminate,
         needs_head=True,
-        needs_clips=True,
+        needs_clips=lambda _: True,
     ),
 }
 
@@ -62,7 +67,7 @@ class Objective:
         self._critic = "critic" in trained
         self.head = any(kind.needs_head for kind in kinds)
         """Whether a head judges the critic's features."""
-        self.clips = any(kind.needs_clips for kind in kinds)
+        self.clips = any(kind.needs_clips(kind.config(config)) for kind in kinds)
         """Whether batches need real clips."""
         if self.head and not {"adversary", "discriminate"} <= set(config.terms):
             raise UserError("--terms adversary and discriminate come together, or neither")
@@ -92,7 +97,7 @@ class Objective:
             merge_figures(figures, {f"loss/{name}": found.loss_B.detach().tolist()})
             merge_figures(figures, found.figures)
         assert total is not None
-        if round.net == "student":
+        if round.net == "student" and round.sampled:
             merge_figures(figures, _statistics(round))
         return total, figures
 

@@ -7,7 +7,7 @@ Terms know no optimiser, no file and no other term.
 # B batch  C channels  T latent frames  H W latent rows, columns  L text tokens  D text width
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from colibri.core.geometry import LatentShape
 from colibri.core.schedule import FlowSchedule, shift_sigma
+from colibri.core.wan.cache import KVCache
+from colibri.core.wan.family import Causal
+from colibri.core.wan.rollout import Block, Noise
 from colibri.core.wan.sampler import draw_noise
 from colibri.core.wan.transformer import keep_first
 from colibri.distill.config import GuidanceConfig, NoiseConfig
@@ -36,10 +39,32 @@ class Players(Protocol):
         sigma: float | Tensor,
         text_BLD: Tensor,
         *,
-        timestep: float | None = None,
+        timestep: float | Tensor | None = None,
         clean_first: bool | Tensor = False,
+        clean_BCTHW: Tensor | None = None,
     ) -> Tensor:
-        """noise - x0 as `role` predicts it; arguments as `core.wan.transformer.velocity`."""
+        """noise - x0 as `role` predicts it; arguments as `core.wan.transformer.velocity`.
+
+        A causal student answers block by block; `clean_BCTHW` are the clean latents that its blocks
+        see of those before them (`core.wan.causal.clip_velocity`).
+        """
+
+    def blocks(
+        self,
+        text_BLD: Tensor,
+        *,
+        shape: LatentShape,
+        schedule: FlowSchedule,
+        noise: Noise,
+        blocks: int,
+        exit_step: int | None = None,
+        train: bool = False,
+        cache: KVCache | None = None,
+    ) -> Iterator[Block]:
+        """A causal student's self-rollout; arguments as `core.wan.rollout.block_rollout`."""
+
+    def recached(self, text_BLD: Tensor, held_BCTHW: Tensor, cache: KVCache) -> KVCache:
+        """The causal student's cache computed again for another text, without a graph."""
 
     def verdict(
         self,
@@ -67,6 +92,11 @@ class Batch:
     shape: LatentShape
     clip_BCTHW: Tensor | None = None
     """Normalised latents of the rows' real clips, where a term asked for them."""
+    path_BKCTHW: Tensor | None = None
+    """The teacher's paths from files: states at each of the student's levels, then the end."""
+    held: int = 0
+    """Leading latent frames that an earlier round made: noised and seen like the others, and out of
+    every loss."""
 
     @property
     def size(self) -> tuple[int, int, int, int, int]:
@@ -76,9 +106,10 @@ class Batch:
 
     @cached_property
     def mask_B1T11(self) -> Tensor:
-        """bool: True where latents are generated, False on a given frame."""
+        """bool: True where latents are generated, False on given and on held frames."""
         mask = torch.ones(len(self.ids), 1, self.shape.frames, 1, 1, dtype=torch.bool)
         mask[self.given_B.cpu(), :, 0] = False
+        mask[:, :, : self.held] = False
         return mask.to(self.text_BLD.device)
 
     @property
@@ -91,6 +122,7 @@ class Batch:
         """`x_BCTHW` with the given first frames in place; others are untouched."""
         if self.clean_first is False:
             return x_BCTHW
+        assert self.held == 0
         return torch.where(self.mask_B1T11, x_BCTHW, keep_first(x_BCTHW, self.first_BCTHW))
 
     def mean(self, values_BCTHW: Tensor) -> Tensor:
@@ -115,24 +147,25 @@ class Draws:
         self, purpose: str, size: tuple[int, ...], *, device: Any, dtype: torch.dtype
     ) -> Tensor:
         """Standard normal, from CPU generators."""
-        generators = [_generator(self.seed, purpose, key) for key in self.keys]
+        generators = [generator_of(self.seed, purpose, key) for key in self.keys]
         return draw_noise(size, generators, device=device, dtype=dtype)
 
     def uniform(self, purpose: str) -> Tensor:
         """(B,) float64 on the CPU, in [0, 1)."""
         draws = [
-            torch.rand((), generator=_generator(self.seed, purpose, key), dtype=torch.float64)
+            torch.rand((), generator=generator_of(self.seed, purpose, key), dtype=torch.float64)
             for key in self.keys
         ]
         return torch.stack(draws)
 
     def integer(self, purpose: str, below: int) -> int:
         """One for the whole update, alike in every process."""
-        generator = _generator(self.seed, purpose, self.update)
+        generator = generator_of(self.seed, purpose, self.update)
         return int(torch.randint(below, (), generator=generator))
 
 
-def _generator(seed: int, purpose: str, key: str) -> torch.Generator:
+def generator_of(seed: int, purpose: str, key: str) -> torch.Generator:
+    """A CPU generator that depends on these three alone."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{key}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -162,11 +195,15 @@ class Round:
         guidance: GuidanceConfig,
         batched_cfg: bool = True,
         dtype: torch.dtype = torch.float32,
+        causal: Causal | None = None,
+        make: "Callable[[Round], Tensor] | None" = None,
     ) -> None:
         self.net, self.players, self.batch, self.draws = net, players, batch, draws
         self.schedule, self.guidance = schedule, guidance
         self.batched_cfg, self.dtype = batched_cfg, dtype
-        self._levels = noise
+        self.causal = causal
+        """The student's form, where it is causal."""
+        self._levels, self._make = noise, make
 
     @cached_property
     def exit_step(self) -> int:
@@ -176,17 +213,14 @@ class Round:
     @cached_property
     def sample_BCTHW(self) -> Tensor:
         """The student's clip; with a gradient through its last step when the student is trained."""
-        from colibri.distill.objectives.simulate import simulate
+        from colibri.distill.objectives.rollouts import whole
 
-        return simulate(
-            self.players,
-            self.batch,
-            self.draws,
-            self.schedule,
-            exit_step=self.exit_step,
-            train=self.net == "student",
-            dtype=self.dtype,
-        )
+        return (self._make or whole)(self)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a term has asked for the student's clip."""
+        return "sample_BCTHW" in self.__dict__
 
     def noise(self, purpose: str) -> Tensor:
         """Fresh noise of the latents' shape."""
@@ -213,8 +247,8 @@ class TermKind:
     """Whether the term asks a critic that another term has to train."""
     needs_head: bool = False
     """Whether the term asks the head on the critic's features."""
-    needs_clips: bool = False
-    """Whether the term reads real clips."""
+    needs_clips: Callable[[Any], bool] = lambda _: False
+    """Whether the term, with its part of the config, reads real clips."""
 
 
 def level_of(sigma_B: Tensor, x_BCTHW: Tensor) -> Tensor:
