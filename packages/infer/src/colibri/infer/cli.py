@@ -70,6 +70,28 @@ def _render(config: "RenderConfig") -> int:
     return 0
 
 
+def _long(argv: list[str]) -> int:
+    from colibri.infer.long_config import LongConfig
+
+    toml, rest = toml_flag(argv)
+    config = parse(
+        LongConfig,
+        rest,
+        prog="infer long",
+        description="A video of any length by a causal student, block after block; it can be "
+        "played while it is made. --config FILE.toml sits below the flags. Stopped at any moment, "
+        "the same command goes on.",
+        toml=toml,
+    )
+    from colibri.infer.long import make_long, plan
+
+    if config.plan:
+        print(plan(config, say=_say))
+    else:
+        make_long(config, say=_say)
+    return 0
+
+
 def _decode(argv: list[str]) -> int:
     from colibri.infer.config import DecodeConfig
 
@@ -138,6 +160,27 @@ def _bench(argv: list[str]) -> int:
 
     print(text(bench(config, say=_say)))
     print(f"{config.json}")
+    return 0
+
+
+def _quantize(argv: list[str]) -> int:
+    from colibri.infer.config import QuantizeConfig
+
+    model, rest = _operand(argv)
+    toml, rest = toml_flag(rest)
+    if model is not None:
+        rest = [*rest, "--model", str(model)]
+    config = parse(
+        QuantizeConfig,
+        rest,
+        prog="infer quantize MODEL",
+        description="A model folder with few-bit weights that loads anywhere, and a report of what "
+        "each layer lost. Without MODEL: the embedded tiny model.",
+        toml=toml,
+    )
+    from colibri.infer.quantize import quantize, text
+
+    print(text(quantize(config, say=_say)))
     return 0
 
 
@@ -222,10 +265,12 @@ def _usage() -> str:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "t2v": _t2v,
     "i2v": _i2v,
+    "long": _long,
     "replay": _replay,
     "decode": _decode,
     "info": _info,
     "bench": _bench,
+    "quantize": _quantize,
     "gallery": _gallery,
     "serve": _serve,
 }
@@ -233,10 +278,12 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 _SUMMARIES = {
     "t2v": "videos from text; the embedded tiny model without --model",
     "i2v": "videos that begin with an image",
+    "long": "a video of any length, block after block, to watch while it is made",
     "replay": "make a video's frames again from its recipe, and compare",
     "decode": "finish a render from its latents",
     "info": "what a model is, how it is run, what it needs",
     "bench": "time and memory of a video, stage by stage",
+    "quantize": "a model with 8-bit or 4-bit weights, and what that costs",
     "gallery": "an HTML page of a folder's videos, with their scores",
     "serve": "a page in the browser to make videos on",
 }

@@ -27,6 +27,9 @@ class MachineConfig:
     """Of the text encoder and the transformer. Without it: bfloat16 on a GPU, float32 on a CPU."""
     vae_dtype: DType = "float32"
     """Of the video decoder and encoder."""
+    vram: str | None = None
+    """Memory that may be used, in GB (16, 12, 8, 6, ...), or auto: what is free. A plan is made
+    from it and printed before anything loads. Without it: auto on a GPU, no plan on a CPU."""
     decode: DecodeMode = "auto"
     """How latents become frames. auto: whole at first; out of memory it steps down to chunks (the
     same frames), tiles (nearly the same), and the CPU."""
@@ -173,3 +176,30 @@ class RunsConfig:
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig(MachineConfig, LookConfig, RunsConfig):
     """One prompt, rendered again and again; nothing of the video is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOnlyConfig:
+    """What is quantised, how, and where to."""
+
+    scheme: Literal["int8", "int8-dynamic", "fp8", "int4"] = "int8"
+    """int8: half of bfloat16, nearly the same frames. int8-dynamic: the same weights, activations
+    rounded too, faster where the device multiplies int8. fp8: e4m3. int4: a quarter, in groups of
+    64."""
+    out: Path | None = None
+    """Folder of the quantised model. Without it: out/FAMILY-SCHEME."""
+    parts: Names = ("text_encoder", "transformer")
+    """What is quantised."""
+    keep_blocks: int = 1
+    """Blocks at each end of the transformer that stay as they are."""
+    compare: bool = True
+    """Render one video with source and result, and tell how far it has moved."""
+    prompt: str = "a red circle moves left over a blue background"
+    """What the compared video shows."""
+    seed: int = 0
+    """Of the compared video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig(MachineConfig, LookConfig, QuantizeOnlyConfig):
+    """A model folder with few-bit weights; size, frames and steps are of the compared video."""

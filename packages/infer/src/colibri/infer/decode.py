@@ -35,17 +35,21 @@ def decode(
     family: ModelFamily,
     *,
     mode: str = "auto",
+    begin: str = "whole",
     say: Say,
     make_room: Callable[[], object] = lambda: None,
 ) -> tuple[Frames, str]:
     """Frames of one clip, and the mode in which they were made.
 
-    `mode` other than auto is used alone. `make_room` is called before the first step down: it may
-    move other weights off the device. UserError when memory runs out in every way.
+    `mode` other than auto is used alone; auto begins with `begin`. `make_room` is called before the
+    first step down: it may move other weights off the device. UserError when memory runs out in
+    every way.
     """
     ways: tuple[str, ...] = STEPS_DOWN if mode == "auto" else (mode,)
     if mode == "auto" and vae.device.type == "cpu":
         ways = STEPS_DOWN[:-1]
+    if mode == "auto":
+        ways = ways[ways.index(begin) :]
     raw = family.stats.unnormalise(latents_BCTHW.float())
     for index, way in enumerate(ways):
         if index:

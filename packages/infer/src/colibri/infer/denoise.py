@@ -4,7 +4,9 @@ Each prompt and each clip is computed alone, so that a video is the same in any 
 """
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -12,6 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.infer import models, tuning
+from colibri.infer.decode import Say, free_memory, is_out_of_memory
 from colibri.infer.image import Frame
 from colibri.infer.models import Machine, Source
 from colibri.infer.recipe import Recipe
@@ -21,11 +24,45 @@ if TYPE_CHECKING:
 
     from colibri.core.wan.sampler import OnStep
 
+log = logging.getLogger(__name__)
 
-def encode_prompts(source: Source, machine: Machine, prompts: Iterable[str]) -> "dict[str, Tensor]":
-    """Embeddings (1, tokens, width) on the CPU by prompt; the encoder is gone afterwards."""
-    model = models.load(source, machine, "tokenizer", "text_encoder")
-    return {prompt: encode_prompt(model, prompt) for prompt in dict.fromkeys(prompts)}
+
+def encode_prompts(
+    source: Source, machine: Machine, prompts: Iterable[str], *, say: Say = log.info
+) -> "dict[str, Tensor]":
+    """Embeddings (1, tokens, width) on the CPU by prompt; the encoder is gone afterwards.
+
+    As the plan of `machine` says; when memory runs out, block by block, then on the CPU.
+    """
+    from colibri.infer import memory
+
+    ways = memory.TEXT_WAYS if not machine.device.startswith("cpu") else memory.TEXT_WAYS[:-1]
+    begin = ways.index(machine.plan.text) if machine.plan else 0
+    for index, way in enumerate(ways[begin:]):
+        if index:
+            free_memory()  # here, where the failed call's tensors are gone with its traceback
+            say(f"Memory ran out in reading the prompt; trying again {_SAID[way]}.")
+        try:
+            return _encode_prompts(source, machine, dict.fromkeys(prompts), way)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    raise UserError("memory ran out in every way of reading the prompt")
+
+
+_SAID = {"stream": "block by block from the host (the same numbers)", "cpu": "on the CPU (slow)"}
+
+
+def _encode_prompts(
+    source: Source, machine: Machine, prompts: Iterable[str], way: str
+) -> "dict[str, Tensor]":
+    home = machine if way == "device" else replace(machine, device="cpu")
+    model = models.load(source, home, "tokenizer", "text_encoder")
+    if way == "stream":
+        from colibri.infer.placement import stream_encoder
+
+        stream_encoder(model.text_encoder, machine.device)
+    return {prompt: encode_prompt(model, prompt) for prompt in prompts}
 
 
 def encode_prompt(model: wan.WanModel, prompt: str) -> "Tensor":
@@ -44,12 +81,22 @@ def needed_prompts(recipe: Recipe) -> tuple[str, ...]:
 
 
 def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
-    """Transformer and VAE, with the LoRA files, attention and compiling of `recipe`."""
-    model = models.load(source, machine, "transformer", "vae")
+    """Transformer and VAE, with the LoRA files, attention and compiling of `recipe`, placed."""
+    from colibri.infer import placement, quantized
+
+    if recipe.loras and quantized.is_quantized(source.folder / "transformer"):
+        raise UserError(
+            "--lora cannot be put on a quantised model", hint="give its source as --model"
+        )
+    # Onto the host first where not all of it shall be on the device at once.
+    waits = machine.plan is not None and machine.plan.way.vae_waits
+    home = replace(machine, device="cpu") if waits else machine
+    model = models.load(source, home, "transformer", "vae")
     tuning.add_loras(model.transformer, recipe.loras)
     tuning.set_attention(model.transformer, recipe.attention)
     if recipe.compile:
         model.transformer.compile_repeated_blocks()
+    placement.place(model, machine)
     return model
 
 
@@ -60,34 +107,63 @@ def denoise(
     first: Frame | None,
     *,
     on_step: "OnStep | None" = None,
+    say: Say = log.info,
 ) -> "Tensor":
-    """Normalised latents (1, C, T, H, W) in float32. UserError when memory is out."""
+    """Normalised latents (1, C, T, H, W) in float32.
+
+    When memory runs out it begins again in a way that needs less, and stays there; UserError after
+    the last.
+    """
+    from colibri.infer import placement
+
+    while True:
+        try:
+            return _denoise(model, recipe, embeddings, first, on_step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        free_memory()  # here, where the failed call's tensors are gone with its traceback
+        way = placement.step_down(model)
+        if way is None:
+            break
+        say(f"Memory ran out in denoising; beginning again: {way.text()}.")
+    raise UserError(
+        f"memory ran out while denoising {recipe.width}x{recipe.height}, {recipe.frames} frames",
+        hint="use a smaller --size, fewer --frames, or --dtype bfloat16",
+    )
+
+
+def _denoise(
+    model: wan.WanModel,
+    recipe: Recipe,
+    embeddings: "dict[str, Tensor]",
+    first: Frame | None,
+    on_step: "OnStep | None",
+) -> "Tensor":
     import torch
 
     from colibri.core.wan.decoder import encode_video, to_pixels
     from colibri.core.wan.rollout import whole_clip
-    from colibri.infer.decode import is_out_of_memory
+    from colibri.infer import placement
 
-    try:
-        return whole_clip(
-            model.transformer,
-            embeddings[recipe.prompt_used],
-            shape=model.family.latent_shape(recipe.video),
-            schedule=recipe.flow,
-            generator=torch.Generator().manual_seed(recipe.seed),
-            sampler=recipe.sampler,
-            guidance=recipe.guidance,
-            negative_BLD=None if recipe.guidance == 1 else embeddings[recipe.negative_prompt],
-            first_BCTHW=None if first is None else encode_video(model.vae, to_pixels(first[None])),
-            per_token=model.family.expand_timesteps,  # bit for bit as diffusers' pipeline
-            on_step=on_step,
-        )
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    raise UserError(
-        f"memory ran out while denoising {recipe.width}x{recipe.height}, {recipe.frames} frames",
-        hint="use a smaller --size, fewer --frames, or --dtype bfloat16",
+    first_BCTHW = None
+    if first is not None:
+        placement.enter(model, "encode")
+        first_BCTHW = encode_video(model.vae, to_pixels(first[None]))
+    placement.enter(model, "denoise")
+    return whole_clip(
+        model.transformer,
+        embeddings[recipe.prompt_used],
+        shape=model.family.latent_shape(recipe.video),
+        schedule=recipe.flow,
+        generator=torch.Generator().manual_seed(recipe.seed),
+        sampler=recipe.sampler,
+        guidance=recipe.guidance,
+        negative_BLD=None if recipe.guidance == 1 else embeddings[recipe.negative_prompt],
+        first_BCTHW=first_BCTHW,
+        # As diffusers' pipeline has it, bit for bit, where there is room.
+        per_token=model.family.expand_timesteps and not placement.way_of(model).lean,
+        on_step=on_step,
     )
 
 

@@ -1,5 +1,6 @@
 """From latents on disk to the finished video: decode, write, record. Also `infer decode`."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ def finish(
 
     UserError where the latents are of another VAE, or memory runs out in every way of decoding.
     """
+    from colibri.infer import placement
+
     clip = read_latents(latents, vae_hash=model.vae_hash, codec=model.family.codec).latents[CLIP]
     try:
         frames, way = decode_clip(model, machine, clip, mode=mode, say=say)
@@ -70,6 +73,7 @@ def finish(
             f"{error.message}; the latents are kept", hint=f"finish with: infer decode {latents}"
         ) from None
     made = made_of(frames, way, machine)
+    made = replace(made, versions=made.versions | placement.rounding(model))
     with writing(outputs.video, hint=f"finish with: infer decode {latents}"):
         write_json_whole(outputs.recipe, to_json(recipe, made))
         write_video(  # last: it marks the render as done
@@ -87,17 +91,25 @@ def decode_clip(
 ) -> tuple[Frames, str]:
     """Frames and the mode they were decoded in; the transformer may leave its device meanwhile."""
 
+    from colibri.infer import placement
+
     def make_room() -> None:
         if model.transformer is not None:
-            model.transformer.to("cpu")
+            placement.move(model.transformer, "cpu")
 
+    placement.enter(model, "decode")
     try:
         return decode(
-            model.vae, latents_BCTHW, model.family, mode=mode, say=say, make_room=make_room
+            *(model.vae, latents_BCTHW, model.family),
+            mode=mode,
+            begin=machine.plan.decode if machine.plan else "whole",
+            say=say,
+            make_room=make_room,
         )
     finally:
-        if model.transformer is not None:
-            model.transformer.to(machine.device)
+        waits = placement.way_of(model).vae_waits  # then it comes back when it is needed
+        if model.transformer is not None and not waits:
+            placement.move(model.transformer, machine.device)
 
 
 def made_of(frames: Frames, way: str, machine: Machine) -> Made:

@@ -22,6 +22,7 @@ from colibri.infer.finish import CLIP, finish
 from colibri.infer.image import write_png
 from colibri.infer.jobs import Job, jobs_of
 from colibri.infer.kept import Kept
+from colibri.infer.models import Machine
 from colibri.infer.outputs import Outputs, check_writable, is_done, outputs_of, sweep, writing
 from colibri.infer.preview import Previewer
 from colibri.infer.recap import AUTO, OFF, RULES
@@ -87,6 +88,7 @@ def generate(
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     planned = make_recipes(config, _jobs(config, source), source, machine, say=say)
     say(describe(planned[0].recipe, machine, len(planned)))
+    machine = _with_plan(config, source, planned[0].recipe, machine, say=say)
     tasks = find_tasks(config, planned, say=say)
 
     kept = kept or Kept()
@@ -95,7 +97,7 @@ def generate(
         watch(Moment(stage="load"))
     if new:
         prompts = [prompt for task in new for prompt in needed_prompts(task.planned.recipe)]
-        embeddings = kept.embeddings(source, machine, prompts)
+        embeddings = kept.embeddings(source, machine, prompts, say=say)
         model = kept.denoiser(source, machine, new[0].planned.recipe)
     elif any(task.state == "denoised" for task in tasks):
         model = models.load(source, machine, "vae")
@@ -118,7 +120,9 @@ def generate(
                     tick(step)
                     watch(_moment(step, previewer(step)))  # noqa: B023 (called within this turn)
 
-                latents = denoise(model, recipe, embeddings, task.planned.first, on_step=on_step)
+                latents = denoise(
+                    *(model, recipe, embeddings, task.planned.first), on_step=on_step, say=say
+                )
             with writing(outputs.latents):
                 if task.planned.first is not None and recipe.image is not None:
                     write_png(outputs.video.with_name(recipe.image), task.planned.first)
@@ -186,7 +190,23 @@ def plan(config: RenderConfig, *, say: Say = log.info) -> str:
         place = outputs_of(config.out, one.recipe, count=len(planned)).video
         there = "  (there already)" if place.exists() else ""
         lines.append("a video of the rewritten prompt" if rewritten else f"{place}{there}")
+    from colibri.infer.memory import plan_for
+
+    if (memory := plan_for(config.vram, source, recipe, machine).plan) is not None:
+        lines.insert(3 + len(weights), memory.lines())
     return "\n".join(lines)
+
+
+def _with_plan(
+    config: RenderConfig, source: models.Source, recipe: Recipe, machine: Machine, *, say: Say
+) -> Machine:
+    """`machine` with the memory plan that is asked for, which is said before anything loads."""
+    from colibri.infer.memory import plan_for
+
+    machine = plan_for(config.vram, source, recipe, machine)
+    if machine.plan is not None:
+        say(machine.plan.lines())
+    return machine
 
 
 def _jobs(config: RenderConfig, source: models.Source) -> tuple[Job, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from colibri.core import wan
-from colibri.infer.decode import free_memory
+from colibri.infer.decode import Say, free_memory
 from colibri.infer.denoise import encode_prompts, load_denoiser
 from colibri.infer.models import Machine, Source
 from colibri.infer.recipe import Recipe
@@ -24,7 +24,7 @@ class Kept:
         self._denoiser: tuple[object, wan.WanModel] | None = None
 
     def embeddings(
-        self, source: Source, machine: Machine, prompts: Sequence[str]
+        self, source: Source, machine: Machine, prompts: Sequence[str], *, say: Say
     ) -> "dict[str, Tensor]":
         """Embeddings (1, tokens, width) on the CPU by prompt.
 
@@ -34,10 +34,10 @@ class Kept:
         keys = {prompt: (encoder, machine.dtype, prompt) for prompt in prompts}
         missing = [prompt for prompt, key in keys.items() if key not in self._embeddings]
         if missing:
-            self._move("cpu")
-            fresh = encode_prompts(source, machine, missing)
+            self._move(away=True)
+            fresh = encode_prompts(source, machine, missing, say=say)
             free_memory()
-            self._move(machine.device)
+            self._move(away=False)
             self._embeddings |= {keys[prompt]: tensor for prompt, tensor in fresh.items()}
         found = {prompt: self._embeddings[key] for prompt, key in keys.items()}
         for key in list(self._embeddings)[:-MOST_PROMPTS]:
@@ -56,7 +56,8 @@ class Kept:
             self._denoiser = wanted, load_denoiser(source, machine, recipe)
         return self._denoiser[1]
 
-    def _move(self, device: str) -> None:
+    def _move(self, *, away: bool) -> None:
+        from colibri.infer import placement
+
         if self._denoiser is not None:
-            for part in (self._denoiser[1].transformer, self._denoiser[1].vae):
-                part.to(device)
+            placement.enter(self._denoiser[1], "away" if away else "denoise")

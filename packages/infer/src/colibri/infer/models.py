@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from colibri.core import wan
 from colibri.core.errors import UserError
@@ -14,6 +14,9 @@ from colibri.core.wan.family import ModelFamily
 from colibri.infer.config import DType
 from colibri.infer.hashes import hash_parts, remembered
 from colibri.infer.recipe import ModelUse
+
+if TYPE_CHECKING:
+    from colibri.infer.memory import MemoryPlan
 
 EMBEDDED = "tiny-ti2v"
 PREFIX = "embedded:"
@@ -72,6 +75,8 @@ class Machine:
     device: str
     dtype: DType
     vae_dtype: DType
+    plan: "MemoryPlan | None" = None
+    """Where everything lives; None: all on the device, until memory runs out."""
 
 
 def find_model(name: str | None, revision: str | None = None) -> Source:
@@ -108,14 +113,20 @@ def load(source: Source, machine: Machine, *parts: str) -> wan.WanModel:
     """Some parts of a model, on the device. UserError in one sentence for damaged files."""
     from transformers.utils import logging
 
+    from colibri.infer import quantized
+
     logging.disable_progress_bar()  # its bars are of seconds, among ours of minutes
-    return wan.load(
-        source.folder,
-        parts=parts,
-        dtype=machine.dtype,
-        vae_dtype=machine.vae_dtype,
-        device=machine.device,
-    )
+
+    def plain(some: tuple[str, ...]) -> wan.WanModel:
+        return wan.load(
+            source.folder,
+            parts=some,
+            dtype=machine.dtype,
+            vae_dtype=machine.vae_dtype,
+            device=machine.device,
+        )
+
+    return quantized.load(source.folder, parts, plain, dtype=machine.dtype, device=machine.device)
 
 
 def versions() -> dict[str, Any]:

@@ -75,6 +75,8 @@ class Recipe:
     attention: str | None
     compile: bool
     model: ModelUse
+    long: dict[str, Any] | None = None
+    """Of a video made in blocks: its causal form and prompts (`colibri.infer.long.Rollout`)."""
 
     @property
     def fingerprint(self) -> str:
@@ -85,6 +87,8 @@ class Recipe:
         for lora in table["loras"]:
             del lora["path"]
         del table["image"]
+        if self.long is None:  # other videos keep their names
+            del table["long"]
         return hash_json(table)
 
     @property
@@ -135,7 +139,7 @@ def from_json(table: object, *, where: str) -> tuple[Recipe, Made | None]:
     return recipe, from_table(Made, made, where=where) if isinstance(made, dict) else None
 
 
-def metadata(recipe: Recipe, made: Made) -> dict[str, str]:
+def metadata(recipe: Recipe, made: Made | None = None) -> dict[str, str]:
     """Metadata for the MP4: the prompt as title, the recipe as comment."""
     title = "".join(char if char.isprintable() else " " for char in recipe.prompt)
     return {"title": title[:200], KEY: json.dumps(to_json(recipe, made), sort_keys=True)}

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from colibri.core.errors import UserError
-from colibri.infer import models
+from colibri.infer import long, models
 from colibri.infer.config import DType, ReplayConfig
 from colibri.infer.decode import Say
 from colibri.infer.denoise import denoise, encode_prompts, load_denoiser, needed_prompts, step_bar
@@ -65,15 +65,20 @@ def replay(video: Path, config: ReplayConfig, *, say: Say) -> Replayed:
     first = _first(video, recipe)
     if machine.device.startswith("cpu"):
         torch.set_num_threads(before.threads)
+    if recipe.long is not None:
+        return _compared(recipe, before, long.remade(source, machine, recipe, first))
     embeddings = encode_prompts(source, machine, needed_prompts(recipe))
     model = load_denoiser(source, machine, recipe)
     with step_bar(recipe) as on_step:
         latents = denoise(model, recipe, embeddings, first, on_step=on_step)
     frames, way = decode_clip(model, machine, latents, mode=before.decode, say=say)
-    now = made_of(frames, way, machine)
+    return _compared(recipe, before, made_of(frames, way, machine))
+
+
+def _compared(recipe: Recipe, before: Made, now: Made) -> Replayed:
     return Replayed(
         identical=now.frames_sha256 == before.frames_sha256,
-        frames=len(frames),
+        frames=recipe.frames,
         recipe=recipe,
         before=before,
         now=now,

@@ -230,6 +230,10 @@ def _load_original(
 def _load_weights(folder: Path, part: str, dtype: DType) -> Any:
     import torch
 
+    if (folder / "quantized.json").is_file():
+        raise UserError(
+            f"{folder} is quantised, which only `infer` loads", hint="give its source instead"
+        )
     name = "dtype" if part == "text_encoder" else "torch_dtype"
     kind = getattr(torch, dtype)
     try:
@@ -261,10 +265,6 @@ def _check_part(folder: Path) -> None:
         raise UserError(f"{folder.parent} has no {folder.name}", hint="is its download complete?")
     if folder.name == "tokenizer":
         return
-    if (folder / "quantized.json").is_file():
-        raise UserError(
-            f"{folder} is quantised, which only `infer` loads", hint="give its source instead"
-        )
     single = sorted(folder.glob("*.safetensors"))
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
