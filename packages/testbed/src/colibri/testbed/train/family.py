@@ -2,24 +2,20 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKLWan,
-    FlowMatchEulerDiscreteScheduler,
-    WanImageToVideoPipeline,
-    WanPipeline,
-)
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
+from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
+from colibri.core.wan.family import TINY_TI2V
 from colibri.testbed import captions
 from colibri.testbed.score import Score, score
 from colibri.testbed.small import FRAMES, SIDE, small_clip
@@ -65,23 +61,26 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
     steps = load_weights(dit, torch.nn.ModuleList([TinyModel(), average]))
     transformer = tiny_transformer()
     transformer.load_state_dict(average.transformer.state_dict())
-    pipeline = WanPipeline(
+    autoencoder = AutoencoderKLWan.from_pretrained(vae)
+    family = replace(
+        TINY_TI2V,
+        transformer=dict(transformer.config),
+        vae=dict(autoencoder.config),
+        text_encoder=average.text_encoder.config.to_dict(),
+        defaults=replace(TINY_TI2V.defaults, shift=SHIFT, guidance=4.0, text_tokens=512),
+    )
+    model = wan.WanModel(
+        family=family,
         tokenizer=tiny_tokenizer(seed),
         text_encoder=average.text_encoder.half().eval(),
         transformer=transformer.half().eval(),
-        vae=AutoencoderKLWan.from_pretrained(vae).half().eval(),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
-        expand_timesteps=True,
+        vae=autoencoder.half().eval(),
     )
-    unfinished = out.with_name(out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.save_pretrained(unfinished)
+    wan.save(model, out)
     lengths = {"dit": lengths_of(dit) or [steps]}
     if (vae / "training.json").exists():
         lengths |= json.loads((vae / "training.json").read_text("utf-8"))
-    write_json_whole(unfinished / "training.json", {"seed": seed, "lengths": lengths})
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    write_json_whole(out / "training.json", {"seed": seed, "lengths": lengths})
     return out
 
 
