@@ -33,9 +33,14 @@ def test_every_rule_agrees_with_the_labels(scorer: ModuleType, name: str) -> Non
     assert alarms <= 0.02
 
 
-@pytest.mark.parametrize("name", ["caption_rules_fresh", "caption_rules_third"])
-def test_pairs_of_new_domains_raise_no_false_alarms(scorer: ModuleType, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [("caption_rules_fresh", 0.9), ("caption_rules_third", 0.9), ("caption_rules_fourth", 0.79)],
+)
+def test_pairs_of_new_domains_raise_no_false_alarms(
+    scorer: ModuleType, name: str, floor: float
+) -> None:
     pairs = scorer.read_pairs(ROOT / "tests" / "data" / f"{name}.txt")
     scores, alarms = scorer.score(pairs)
     assert alarms <= 0.02
-    assert min(entry["f1"] for entry in scores.values()) >= 0.9
+    assert min(entry["f1"] for entry in scores.values()) >= floor
