@@ -14,29 +14,32 @@ from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from colibri.testbed.score import score
 from colibri.testbed.small import small_clip
-from colibri.testbed.train.card import score_table
-from colibri.testbed.train.family import (
-    FamilyScores,
-    family_hash,
-    held_out_scenes,
-    load_family,
-    score_image,
-    score_text,
-)
 
 
 def main() -> None:
     """Print the table, and write it with versions if asked."""
     shipped = Path(str(files("colibri.testbed") / "data" / "tiny-ti2v"))
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, default=shipped)
-    parser.add_argument("--videos", type=int, default=64)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=shipped, help="folder of a tiny family")
+    parser.add_argument("--videos", type=int, default=64, help="half as many from an image")
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
+
+    import torch
+    from colibri.testbed.train.card import score_table
+    from colibri.testbed.train.family import (
+        FamilyScores,
+        family_hash,
+        held_out_scenes,
+        load_family,
+        score_image,
+        score_text,
+    )
 
     scenes = held_out_scenes(options.videos, seed=options.seed)
     pipeline = load_family(options.model)

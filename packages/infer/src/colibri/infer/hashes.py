@@ -2,20 +2,14 @@
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from colibri.core import wan
+from colibri.core.cache import cache_folder
 from colibri.core.hashing import hash_file, hash_json
 from colibri.core.shards import write_json_whole
-
-
-def cache_folder() -> Path:
-    """Where `infer` keeps what it can make again: `$XDG_CACHE_HOME/colibri`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "colibri"
 
 
 def hash_parts(folder: Path, parts: tuple[str, ...]) -> str:

@@ -14,11 +14,11 @@ from colibri.core.wan.family import ModelFamily
 from colibri.infer.config import DType
 from colibri.infer.hashes import hash_parts, remembered
 from colibri.infer.recipe import ModelUse
+from colibri.testbed.embedded import TEACHER, embedded_model
 
 if TYPE_CHECKING:
     from colibri.infer.memory import MemoryPlan
 
-EMBEDDED = "tiny-ti2v"
 PREFIX = "embedded:"
 
 
@@ -81,11 +81,11 @@ class Machine:
 
 def find_model(name: str | None, revision: str | None = None) -> Source:
     """The folder of `name`; without a name, that of the embedded model. Fetches a hub id."""
-    name = name or PREFIX + EMBEDDED
+    name = name or PREFIX + TEACHER
     if name.startswith(PREFIX):
         if revision:
             raise UserError("--revision is for a hub id", hint="pass --model OWNER/NAME too")
-        folder = _embedded(name.removeprefix(PREFIX))
+        folder = embedded_model(name.removeprefix(PREFIX))
     else:
         folder = wan.find_folder(name, revision=revision)
     family, schedule = wan.describe(folder)
@@ -143,16 +143,3 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {device.upper()}"
-
-
-def _embedded(name: str) -> Path:
-    import colibri.testbed
-
-    (package,) = colibri.testbed.__path__
-    folder = Path(package) / "data" / name
-    if not (folder / "model_index.json").is_file():
-        raise UserError(
-            f"this installation holds no embedded model {name!r}",
-            hint="pass --model with a diffusers folder or a hub id",
-        )
-    return folder

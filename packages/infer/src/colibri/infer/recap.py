@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from colibri.core.cache import cache_folder
 from colibri.core.captions import prompts
 from colibri.core.captions.chat import Answer, Request, Sampling
 from colibri.core.captions.rules import check, violates
 from colibri.core.errors import RowError
 from colibri.core.hashing import hash_text
 from colibri.core.shards import write_json_whole
-from colibri.infer.hashes import cache_folder
 from colibri.infer.jobs import Job
 from colibri.infer.models import Machine, Source
 

@@ -1,4 +1,4 @@
-"""`testbed train vae | dit | family`: train the parts of the tiny family, then join them."""
+"""`testbed train vae | dit | family`: the tiny family's parts, then joined; `testbed pack`."""
 
 import argparse
 import importlib.util
@@ -22,10 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if importlib.util.find_spec(needed) is None:
                 hint = "pip install 'colibri-testbed[train]'"
                 raise UserError(f"training needs {needed}, which is not installed", hint=hint)
+        _quiet()
         if part == "vae":
             _vae(**options)
         elif part == "dit":
             _dit(**options)
+        elif part == "pack":
+            _pack(**options)
         else:
             _family(**options)
     except UserError as error:
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--lr", type=float, help="peak learning rate")
         command.add_argument("--threads", type=int, help="of torch")
         command.add_argument("--seed", type=int)
+    vae.add_argument("--layout", choices=["wan2.2", "wan2.1"], help="form; latents are the same")
     vae.add_argument("--decoder-steps", type=int)
     vae.add_argument("--encoder-steps", type=int)
     dit.add_argument("--steps", type=int)
@@ -64,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     family.add_argument(
         "--videos", type=int, default=32, help="samples for the model card; 0: none"
     )
+    pack = top.add_parser("pack", help="a trained student's folder as it comes with the package")
+    pack.add_argument("source", type=Path, help="the folder student of `distill train`")
+    pack.add_argument("--out", type=Path, required=True)
+    pack.add_argument(
+        "--shared", action="store_true", help="leave out what it shares with its embedded teacher"
+    )
+    pack.set_defaults(part="pack")
     return parser
 
 
@@ -79,12 +90,28 @@ def _dit(out: Path, **options: object) -> None:
     train_dit(out, DitRecipe(**_given(options)), say=_say)  # type: ignore[arg-type]
 
 
+def _pack(source: Path, out: Path, shared: bool) -> None:
+    from colibri.testbed.train.family import pack
+
+    _say(f"{pack(source, out, shared=shared)}")
+
+
 def _family(vae: Path, dit: Path, out: Path, seed: int, videos: int) -> None:
     from colibri.testbed.train.card import write_card
     from colibri.testbed.train.family import save_family
 
     save_family(vae, dit, out, seed=seed)
     _say(write_card(out, videos=videos))
+
+
+def _quiet() -> None:
+    """No bars of milliseconds and no advice of libraries among our lines."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    for one in (logging, diffusers_logging):
+        one.set_verbosity_error()
+        one.disable_progress_bar()
 
 
 def _given(options: dict[str, object]) -> dict[str, object]:

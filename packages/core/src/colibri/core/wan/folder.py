@@ -145,12 +145,12 @@ def hash_vae_of(folder: Path) -> str:
     return hash_vae_weights(original.describe(found).vae, original.read_part(found, "vae").items())
 
 
-def save(model: WanModel, folder: Path) -> None:
+def save(model: WanModel, folder: Path, *, max_shard_size: str | None = None) -> None:
     """Write a whole model as a diffusers folder that `WanPipeline.from_pretrained` opens.
 
     Parts that are not loaded are copied from the model's own folder: a student is saved with its
     teacher's text encoder and VAE. The folder appears whole or not at all; one that exists is
-    replaced.
+    replaced. `max_shard_size`: of a file of weights, as `7MB`; diffusers' own limit without it.
     """
     from diffusers import UniPCMultistepScheduler, WanPipeline
 
@@ -184,7 +184,7 @@ def save(model: WanModel, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        pipeline.save_pretrained(temporary, safe_serialization=True)
+        pipeline.save_pretrained(temporary, max_shard_size=max_shard_size)
         if model.folder is not None and absent:
             _copy_parts(model.folder, temporary, absent)
         write_json_whole(temporary / ABOUT, about)

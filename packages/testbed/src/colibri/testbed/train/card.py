@@ -36,16 +36,23 @@ def write_card(folder: Path, *, videos: int = 32, steps: int = 50) -> str:
         tables = {
             f"text, {steps} steps, CFG 4": score_text(pipeline, scenes, steps=steps),
             "text, 3 steps, no CFG": score_text(pipeline, scenes, steps=3, guidance=1.0),
-            f"image, {steps} steps, CFG 4": score_image(pipeline, few, steps=steps),
         }
-        scores = f"{videos} prompts (half of them from an image):\n\n{score_table(tables)}"
+        if pipeline.config.expand_timesteps:
+            tables[f"image, {steps} steps, CFG 4"] = score_image(pipeline, few, steps=steps)
+        of = "prompts (half of them from an image)" if len(tables) > 2 else "prompts"
+        scores = f"{videos} {of}:\n\n{score_table(tables)}"
     training = json.loads((folder / "training.json").read_text())
     vae, dit = VaeRecipe(), DitRecipe()
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
+    name, layout = (
+        ("tiny-ti2v", "Wan2.2-TI2V")
+        if pipeline.config.expand_timesteps
+        else ("tiny-t2v", "Wan2.1-T2V")
+    )
     text = f"""\
-# tiny-ti2v
+# {name}
 
-A tiny video model in the layout of Wan2.2-TI2V, trained in the small rendered world of
+A tiny video model in the layout of {layout}, trained in the small rendered world of
 `colibri.testbed` alone. It makes 17 frames of 64x64 at 8 a second: one or two coloured shapes that
 move over a background. It shows that a pipeline works; it knows nothing of the real world.
 

@@ -38,7 +38,7 @@ from colibri.testbed.world import Scene
 class DitRecipe:
     """What decides the weights."""
 
-    steps: int = 6000
+    steps: int = 5000
     decay_from: float = 0.5
     """Share of the steps after which the learning rate falls to zero."""
     batch: int = 32

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
-from colibri.core.wan.family import TINY_TI2V
+from colibri.core.wan.family import TINY_T2V, TINY_TI2V
 from colibri.testbed import captions
 from colibri.testbed.score import Score, score
 from colibri.testbed.small import FRAMES, SIDE, small_clip
@@ -26,6 +27,8 @@ from colibri.testbed.train.text import tiny_tokenizer
 from colibri.testbed.world import Scene
 
 SHIFT = DitRecipe().shift
+MAX_SHARD_SIZE = "7MB"
+"""Of a file of weights: they are kept in git."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,10 @@ class FamilyScores:
 
 
 def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
-    """Write `out` whole from `vae`, an AutoencoderKLWan folder, and `dit`, a training folder."""
+    """Write `out` whole from `vae`, an AutoencoderKLWan folder, and `dit`, a training folder.
+
+    The autoencoder's form says which family it is: tiny-ti2v, or tiny-t2v in Wan2.1's layout.
+    """
     for needed in (vae / "config.json", dit / "training.pt"):
         if not needed.exists():
             raise UserError(f"{needed} is missing", hint="train it first: testbed train vae | dit")
@@ -62,12 +68,13 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
     transformer = tiny_transformer()
     transformer.load_state_dict(average.transformer.state_dict())
     autoencoder = AutoencoderKLWan.from_pretrained(vae)
+    form = TINY_TI2V if autoencoder.config["is_residual"] else TINY_T2V
     family = replace(
-        TINY_TI2V,
+        form,
         transformer=dict(transformer.config),
         vae=dict(autoencoder.config),
         text_encoder=average.text_encoder.config.to_dict(),
-        defaults=replace(TINY_TI2V.defaults, shift=SHIFT, guidance=4.0, text_tokens=512),
+        defaults=replace(form.defaults, shift=SHIFT, guidance=4.0, text_tokens=512),
     )
     model = wan.WanModel(
         family=family,
@@ -76,11 +83,22 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
         transformer=transformer.half().eval(),
         vae=autoencoder.half().eval(),
     )
-    wan.save(model, out)
+    wan.save(model, out, max_shard_size=MAX_SHARD_SIZE)
     lengths = {"dit": lengths_of(dit) or [steps]}
     if (vae / "training.json").exists():
         lengths |= json.loads((vae / "training.json").read_text("utf-8"))
     write_json_whole(out / "training.json", {"seed": seed, "lengths": lengths})
+    return out
+
+
+def pack(source: Path, out: Path, *, shared: bool) -> Path:
+    """A model's folder for git: float16, small files; `shared`: without the teacher's parts."""
+    model = wan.load(source, dtype="float16", vae_dtype="float16")
+    wan.save(model, out, max_shard_size=MAX_SHARD_SIZE)
+    for extra in (*source.glob("*.md"), *source.glob("distill.json")):
+        shutil.copy2(extra, out)
+    for part in ("vae", "text_encoder", "tokenizer") if shared else ():
+        shutil.rmtree(out / part)
     return out
 
 

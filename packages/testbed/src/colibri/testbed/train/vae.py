@@ -1,4 +1,6 @@
-"""The tiny video autoencoder: diffusers' AutoencoderKLWan in its Wan2.2 form, trained from a seed.
+"""The tiny video autoencoder: diffusers' AutoencoderKLWan, trained from a seed.
+
+Its form is Wan2.2's or Wan2.1's; its latents are the same, so one video model serves both.
 
 It maps 17 frames of 64x64 to a latent grid of 5 x 8 x 8 with 24 channels: the linear code of
 `code`. The encoder learns to compute that code, the decoder to invert it better than a linear map
@@ -38,10 +40,15 @@ from colibri.testbed.world import Scene
 # B batch  C channels  T frames  H W rows, columns; pixels in [-1, 1]
 
 
+Layout = Literal["wan2.2", "wan2.1"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VaeRecipe:
     """What decides the weights."""
 
+    layout: Layout = "wan2.2"
+    """wan2.2: residual stages on patches of 2 x 2 pixels; wan2.1: plain ones, one more halving."""
     decoder_steps: int = 1300
     encoder_steps: int = 600
     decay_from: float = 0.5
@@ -61,20 +68,31 @@ class VaeRecipe:
     seed: int = 0
 
 
-def tiny_vae() -> AutoencoderKLWan:
-    """2.3 M parameters, 8x in space and 4x in time, with random weights."""
+def tiny_vae(layout: Layout = "wan2.2") -> AutoencoderKLWan:
+    """8x in space and 4x in time, with random weights; 2.3 M parameters in Wan2.2's form."""
+    form = {
+        "wan2.2": {
+            "base_dim": 24,
+            "decoder_base_dim": 32,
+            "dim_mult": [1, 2, 2],
+            "temperal_downsample": [True, True],
+            "is_residual": True,
+            "in_channels": 12,
+            "out_channels": 12,
+            "patch_size": 2,
+        },
+        "wan2.1": {
+            "base_dim": 12,
+            "decoder_base_dim": 20,
+            "dim_mult": [1, 2, 4, 4],
+            "temperal_downsample": [False, True, True],
+        },
+    }[layout]
     return AutoencoderKLWan(
-        base_dim=24,
-        decoder_base_dim=32,
+        **form,
         z_dim=CHANNELS,
-        dim_mult=[1, 2, 2],
         num_res_blocks=1,
         attn_scales=[],
-        temperal_downsample=[True, True],
-        is_residual=True,
-        in_channels=12,
-        out_channels=12,
-        patch_size=2,
         scale_factor_temporal=4,
         scale_factor_spatial=8,
         latents_mean=[0.0] * CHANNELS,
@@ -99,7 +117,7 @@ def train_vae(out: Path, recipe: VaeRecipe, *, say: Callable[[str], None] = prin
     bank = open_bank(out / f"train-{recipe.clips}.npy", count=recipe.clips, seed=recipe.seed)
     held = [bank_scene(recipe.seed + 1, index, "held-out") for index in range(recipe.held_out)]
     code = the_code(recipe.seed)
-    vae = tiny_vae()
+    vae = tiny_vae(recipe.layout)
     start_small(vae)
     quicken(vae)
     for part in ("decoder", "encoder"):
@@ -211,7 +229,7 @@ def reconstruction_loss(y_BCTHW: Tensor, x_BCTHW: Tensor) -> Tensor:
 
 def encode(vae: AutoencoderKLWan, x_BCTHW: Tensor) -> Tensor:
     """Raw latent means; equal to `vae.encode(x).latent_dist.mode()`, in two chunks."""
-    x = patchify(x_BCTHW, vae.config["patch_size"])
+    x = patchify(x_BCTHW, vae.config["patch_size"] or 1)
     vae.clear_cache()
     parts = []
     for chunk in (x[:, :, :1], x[:, :, 1:]):
@@ -242,7 +260,7 @@ def decode(vae: AutoencoderKLWan, z_BCTHW: Tensor) -> Tensor:
                 )
             )
     vae.clear_cache()
-    return unpatchify(torch.cat(parts, 2), vae.config["patch_size"])
+    return unpatchify(torch.cat(parts, 2), vae.config["patch_size"] or 1)
 
 
 def pixels(clips_BTHWC: NDArray[np.uint8]) -> Tensor:

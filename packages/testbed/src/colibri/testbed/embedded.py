@@ -1,0 +1,59 @@
+"""The tiny models that come with the package, as folders that `WanPipeline` opens."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from colibri.core.cache import cache_folder
+from colibri.core.errors import UserError
+from colibri.core.hashing import hash_json
+
+DATA = Path(__file__).parent / "data"
+TEACHER = "tiny-ti2v"
+"""50 steps with guidance."""
+STUDENT = "tiny-ti2v-3step"
+"""Its student: 3 steps without guidance."""
+
+
+def embedded_model(name: str) -> Path:
+    """The folder of an embedded model; UserError where there is none of that name.
+
+    A student is kept without the parts that it shares with its teacher: they are put together in
+    the user's cache at first use.
+    """
+    own = DATA / name
+    if not (own / "model_index.json").is_file():
+        names = sorted(path.parent.name for path in DATA.glob("*/model_index.json"))
+        raise UserError(
+            f"this installation holds no embedded model {name!r}",
+            hint=f"it has {', '.join(names)}" if names else "name a folder or a hub id",
+        )
+    index = json.loads((own / "model_index.json").read_text("utf-8"))
+    shared = [part for part in index if not part.startswith("_") and not (own / part).is_dir()]
+    return _joined(own, [DATA / TEACHER / part for part in shared]) if shared else own
+
+
+def _joined(own: Path, shared: list[Path]) -> Path:
+    state = [
+        [path.as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
+        for folder in (own, *shared)
+        for path in sorted(folder.rglob("*"))
+    ]
+    folder = cache_folder() / "embedded" / hash_json(state)[:16] / own.name
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        shutil.copytree(own, temporary, dirs_exist_ok=True)
+        for part in shared:
+            shutil.copytree(part, temporary / part.name)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not folder.is_dir():  # else another process was faster
+            raise
+    return folder
