@@ -27,6 +27,7 @@ def test_two_chunks_equal_diffusers_own_encode_and_decode() -> None:
         assert torch.allclose(y, model.decode(z).sample, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_says_which_family_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     vae.add_argument("--decoder-steps", type=int)
     vae.add_argument("--encoder-steps", type=int)
     dit.add_argument("--steps", type=int)
+    dit.add_argument("--free-steps", type=int, help="of these, on scenes off the grid")
     family = commands.add_parser("family", help="join vae and dit to a WanPipeline folder")
     family.add_argument("--vae", type=Path, required=True, help="the folder vae of `train vae`")
     family.add_argument("--dit", type=Path, required=True, help="the folder of `train dit`")

@@ -1,9 +1,13 @@
 """The small world: simple enough to train tiny video models in, 17 frames of 64x64 at 8 a second.
 
-Shapes are large, never touch each other or the edge, and move evenly in one direction.
+Shapes never touch each other or the edge, and move evenly in one direction. They have two sizes,
+two speeds, and start on a grid of 8 pixels: a model of a few million parameters, trained on a CPU,
+learns to draw them sharply. `free` scenes have any size, place and speed.
 """
 
+import math
 import zlib
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,10 +47,10 @@ PLACES: tuple[tuple[BackgroundName, str], ...] = (
 Part = Literal["train", "held-out"]
 
 
-def small_scene(rng: np.random.Generator, *, part: Part | None = None) -> Scene:
+def small_scene(rng: np.random.Generator, *, part: Part | None = None, free: bool = False) -> Scene:
     """One or two shapes on one of `PLACES`; `part` draws only from that part of the scenes."""
     while True:
-        scene = _any_scene(rng)
+        scene = _any_scene(rng, free=free)
         if part is None or part_of(scene) == part:
             return scene
 
@@ -72,41 +76,69 @@ def small_clip(scene: Scene, *, frames: int = FRAMES, side: int = SIDE) -> NDArr
     )
 
 
-def _any_scene(rng: np.random.Generator) -> Scene:
+def _any_scene(rng: np.random.Generator, *, free: bool) -> Scene:
     background, colour = PLACES[int(rng.integers(len(PLACES)))]
     taken = near_colours(background) | ({colour} if background == "plain" else set())
     colours = [str(name) for name in rng.permutation(COLOUR_NAMES) if name not in taken]
     shapes: tuple[Shape, ...]
     if rng.random() < 0.7:
-        shapes = (_shape(rng, colours[0], radius=(0.17, 0.25), motions=MOTIONS),)
+        shapes = (_shape(rng, colours[0], (FREE_ALONE if free else GRID_ALONE), MOTIONS),)
     else:
         axis: tuple[Motion, ...] = ("left", "right") if rng.random() < 0.5 else ("up", "down")
+        form = FREE_PAIR if free else GRID_PAIR
         shapes = tuple(
-            _shape(rng, colours[i], radius=(0.13, 0.2), motions=(*axis, "still"), lane=lane)
-            for i, lane in enumerate(rng.permutation([0.27, 0.73]))
+            _shape(rng, colours[i], form, (*axis, "still"), lane=float(lane))
+            for i, lane in enumerate(rng.permutation(form.lanes))
         )
     return Scene(background=background, background_colour=colour, shapes=shapes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Form:
+    """What a shape may be: shares of the side. A range of two, or single values on the grid."""
+
+    radius: tuple[float, ...]
+    way: tuple[float, ...] = (0.25, 0.45)
+    """From the first frame to the last."""
+    step: float | None = None
+    """Of the grid on which a shape starts; its values are drawn one by one then."""
+    lanes: tuple[float, ...] = (0.27, 0.73)
+
+    def draw(self, rng: np.random.Generator, values: tuple[float, ...]) -> float:
+        return float(rng.choice(values) if self.step else rng.uniform(*values))
+
+    def place(self, rng: np.random.Generator, low: float, high: float) -> float:
+        if not self.step:
+            return float(rng.uniform(low, high))
+        first, last = math.ceil(low / self.step - 1e-9), math.floor(high / self.step + 1e-9)
+        return self.step * int(rng.integers(first, last + 1))
+
+
+FREE_ALONE = _Form(radius=(0.17, 0.25))
+FREE_PAIR = _Form(radius=(0.13, 0.2))
+GRID_ALONE = _Form(radius=(0.15625, 0.25), way=(0.25, 0.5), step=0.125)
+GRID_PAIR = _Form(radius=(0.15625,), way=(0.25, 0.5), step=0.125, lanes=(0.25, 0.75))
 
 
 def _shape(
     rng: np.random.Generator,
     colour: str,
-    *,
-    radius: tuple[float, float],
+    form: _Form,
     motions: tuple[Motion, ...],
+    *,
     lane: float | None = None,
 ) -> Shape:
     """A shape whose way fits into the picture; `lane` fixes the coordinate it does not move in."""
-    size = float(rng.uniform(*radius))
+    size = form.draw(rng, form.radius)
     motion = motions[int(rng.integers(len(motions)))]
-    way = 0.0 if motion == "still" else float(rng.uniform(0.25, 0.45))
+    way = 0.0 if motion == "still" else form.draw(rng, form.way)
     start = []
     across = any(name in motions for name in ("left", "right"))
     down = any(name in motions for name in ("up", "down"))
     lanes = (across and not down, down and not across)
     for along, fixed in zip(DIRECTION[motion], lanes, strict=True):
         low, high = size + max(0.0, -along * way), 1 - size - max(0.0, along * way)
-        start.append(lane if fixed and lane is not None else float(rng.uniform(low, high)))
+        start.append(lane if fixed and lane is not None else form.place(rng, low, high))
     return Shape(
         name=SHAPES[int(rng.integers(len(SHAPES)))],
         colour=colour,

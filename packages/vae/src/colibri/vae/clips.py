@@ -97,7 +97,7 @@ class SmallWorld:
         from colibri.testbed.small import small_clip, small_scene
 
         rng = np.random.default_rng([index, self.part == "train"])
-        return small_clip(small_scene(rng, part=self.part), frames=frames)
+        return small_clip(small_scene(rng, part=self.part, free=True), frames=frames)
 
 
 def open_source(clips: Path | None, data_root: Path | None, part: Part) -> Source:

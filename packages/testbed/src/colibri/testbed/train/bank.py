@@ -10,9 +10,9 @@ from colibri.testbed.small import FRAMES, SIDE, Part, small_clip, small_scene
 from colibri.testbed.world import Scene
 
 
-def bank_scene(seed: int, index: int, part: Part = "train") -> Scene:
+def bank_scene(seed: int, index: int, part: Part = "train", *, free: bool = True) -> Scene:
     """The scene of one clip in a bank."""
-    return small_scene(np.random.default_rng([seed, index]), part=part)
+    return small_scene(np.random.default_rng([seed, index]), part=part, free=free)
 
 
 def open_bank(

@@ -65,6 +65,8 @@ Parts: `WanTransformer3DModel` ({_millions(pipeline.transformer)} M), `Autoencod
 
 - Data: {vae.clips} clips for the autoencoder, {dit.clips} for the video model, rendered; captions
   of six kinds; every twelfth combination of shape, colour, motion and background held out.
+- The first {dit.free_steps:,} steps of the video model see shapes of any size, place and speed, the
+  rest those of the small world's grid, on which it is scored.
 - Steps: {_steps(training["lengths"])}. The learning rate falls towards the end of each length;
   a second length means that training went on with the rate raised again.
 - Autoencoder: {vae.batch} clips a step of {vae.frames[0]} or {vae.frames[1]} frames; its latents

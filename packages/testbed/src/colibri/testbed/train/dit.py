@@ -38,9 +38,11 @@ from colibri.testbed.world import Scene
 class DitRecipe:
     """What decides the weights."""
 
-    steps: int = 5000
+    steps: int = 7500
+    free_steps: int = 5000
+    """So many first steps see scenes of any size, place and speed; the rest those of the grid."""
     decay_from: float = 0.5
-    """Share of the steps after which the learning rate falls to zero."""
+    """Share of either part's steps after which the learning rate falls to zero."""
     batch: int = 32
     clips: int = 24_000
     lr: float = 4e-4
@@ -125,7 +127,8 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     code = the_code(recipe.seed)
-    latents, scale = cached_latents(out, code, recipe)
+    latents = {free: cached_latents(out, code, recipe, free=free) for free in (True, False)}
+    scale = scale_of(latents[True])
     tokenizer = tiny_tokenizer(recipe.seed)
     model = TinyModel()
     average = copy.deepcopy(model).requires_grad_(False)
@@ -141,12 +144,14 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
     began = saved = time.monotonic()
     losses = []
     for step in range(first, recipe.steps):
-        rate = recipe.lr * schedule(step, recipe.steps, decay_from=recipe.decay_from)
+        free = step < recipe.free_steps
+        begin, end = (0, recipe.free_steps) if free else (recipe.free_steps, recipe.steps)
+        rate = recipe.lr * schedule(step - begin, end - begin, decay_from=recipe.decay_from)
         for optimiser, factor in zip(optimisers, (1, 3), strict=True):
             optimiser.param_groups[0]["lr"] = factor * rate
         # the flash kernel's backward pass takes half of a step on a CPU with so few tokens
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            loss = _loss(model, tokenizer, latents, scale, recipe, step)
+            loss = _loss(model, tokenizer, latents[free], scale, recipe, step, free=free)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for optimiser in optimisers:
@@ -167,7 +172,8 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
             saved = time.monotonic()
         if done % 500 == 0 or done == recipe.steps:
             scenes = [
-                bank_scene(recipe.seed + 1, index, "held-out") for index in range(recipe.held_out)
+                bank_scene(recipe.seed + 1, index, "held-out", free=free)
+                for index in range(recipe.held_out)
             ]
             z = sample(
                 average,
@@ -189,11 +195,13 @@ def _loss(
     scale: tuple[Tensor, Tensor],
     recipe: DitRecipe,
     step: int,
+    *,
+    free: bool,
 ) -> Tensor:
     """Mean square error of the velocity noise - x0 at sigmas shifted as in sampling."""
     rng = np.random.default_rng([recipe.seed, 13, step])
     rows = rng.integers(len(latents), size=recipe.batch)
-    texts = batch_captions([bank_scene(recipe.seed, int(row)) for row in rows], rng)
+    texts = batch_captions([bank_scene(recipe.seed, int(row), free=free) for row in rows], rng)
     texts = ["" if rng.random() < recipe.no_text else text for text in texts]
     mean, std = scale
     x0 = (torch.from_numpy(latents[rows].astype(np.float32)) - mean) / std
@@ -219,25 +227,29 @@ def shifted(share: Tensor, shift: float) -> Tensor:
 
 
 def cached_latents(
-    out: Path, code: LinearCode, recipe: DitRecipe
-) -> tuple[NDArray[np.float16], tuple[Tensor, Tensor]]:
-    """(clips, C, T, H, W) codes of the training scenes, and their mean and standard deviation."""
-    path = out / f"latents-{recipe.clips}.npy"
+    out: Path, code: LinearCode, recipe: DitRecipe, *, free: bool
+) -> NDArray[np.float16]:
+    """(clips, C, T, H, W) codes of the training scenes."""
+    path = out / f"latents-{recipe.clips}{'' if free else '-grid'}.npy"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         parts = []
         for start in range(0, recipe.clips, 50):
             rows = range(start, min(start + 50, recipe.clips))
-            clips = np.stack([small_clip(bank_scene(recipe.seed, row)) for row in rows])
-            parts.append(code.encode(clips).astype(np.float16))
+            clips = [small_clip(bank_scene(recipe.seed, row, free=free)) for row in rows]
+            parts.append(code.encode(np.stack(clips)).astype(np.float16))
         with path.with_suffix(".part").open("wb") as file:
             np.save(file, np.concatenate(parts))
         path.with_suffix(".part").rename(path)
     latents: NDArray[np.float16] = np.load(path)
+    return latents
+
+
+def scale_of(latents: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel, (1, C, 1, 1, 1)."""
     some = latents[:400].astype(np.float32)
-    axes = (0, 2, 3, 4)
-    mean, std = (torch.from_numpy(f(some, axis=axes)) for f in (np.mean, np.std))
-    return latents, (mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1))
+    mean, std = (torch.from_numpy(f(some, axis=(0, 2, 3, 4))) for f in (np.mean, np.std))
+    return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
 
 
 @torch.no_grad()

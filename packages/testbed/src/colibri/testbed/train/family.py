@@ -178,7 +178,7 @@ def score_image(
 
 def held_out_scenes(count: int, *, seed: int = 2) -> list[Scene]:
     """Scenes of combinations that no training clip has."""
-    return [bank_scene(seed, index, "held-out") for index in range(count)]
+    return [bank_scene(seed, index, "held-out", free=False) for index in range(count)]
 
 
 def prompts(scenes: Sequence[Scene], seed: int) -> list[str]:
