@@ -167,3 +167,39 @@ def test_a_caption_about_bystanders_loses_whom_the_original_follows(
 def test_what_does_not_happen_is_new_and_a_second_one_makes_two(caption: str, new: bool) -> None:
     found = r4(original=MARKET, caption=caption)
     assert any(not finding.ambiguous for finding in found) is new
+
+
+SITE = (
+    "The video shows a building site. A crane operator climbs the ladder and settles into the cab. "
+    "He pulls two levers, and the jib swings round. A dog sleeps in the shade of a mixer. The "
+    "operator lifts the beams, and three workers guide them into place."
+)
+VELODROME = (
+    "The video features a velodrome where two cyclists circle the track. The rider in yellow leads "
+    "for a lap. A mechanic lifts a bicycle frame onto a stand."
+)
+SHEPHERD = (
+    "The video depicts a shepherd in a stone barn. He shears a ewe on a board. He lets her go. A "
+    "girl gathers up the fleece and throws it onto a table. Dust hangs in the beams of sunlight."
+)
+LATHE = "A toolmaker stands at a lathe. She is a woman in a blue overall. She cuts a thread."
+OPTICIAN = "A woman reads a chart in an optician's shop. She covers one eye."
+
+
+@pytest.mark.parametrize(
+    ("original", "caption", "lost"),
+    [
+        (SITE, "A dog sleeps in the shade at a building site.", True),
+        (SITE, "A crane operator pulls two levers at a building site.", False),
+        (VELODROME, "A mechanic lifts a bicycle frame onto a stand in a velodrome.", True),
+        (VELODROME, "The rider in yellow leads for a lap.", False),
+        (SHEPHERD, "A girl throws a fleece onto a table in a barn where dust hangs.", True),
+        ("Fireworks burst while people raise their phones.", "People raise their phones.", True),
+        (LATHE, "A thread is cut on a woman's lathe.", False),
+        (OPTICIAN, "A chart hangs in an optician's shop.", True),
+    ],
+)
+def test_whoever_is_followed_is_the_subject_not_who_or_what_is_around(
+    original: str, caption: str, lost: bool
+) -> None:
+    assert bool(r2(original=original, caption=caption)) is lost

@@ -1,7 +1,8 @@
 """Gated scanning finds what plain scanning finds."""
 
 import pytest
-from colibri.core.captions import surface
+from colibri.core.captions.commentary_terms import EXPLANATIONS
+from colibri.core.captions.filming_terms import TERMS
 from colibri.core.captions.gate import Gated, needed
 from colibri.testbed.footage import BIG_BUCK_BUNNY_CAPTION
 
@@ -28,7 +29,7 @@ def test_needed_words_are_read_off_the_pattern(pattern: str, words: set[str] | N
     assert needed(pattern) == words
 
 
-@pytest.mark.parametrize("gated", [surface._PLAIN_R3, surface._R5])
+@pytest.mark.parametrize("gated", [TERMS, EXPLANATIONS])
 def test_gates_change_nothing(gated: Gated) -> None:
     hits = 0
     for text in TEXTS:

@@ -105,7 +105,7 @@ class _Form:
     lanes: tuple[float, ...] = (0.27, 0.73)
 
     def draw(self, rng: np.random.Generator, values: tuple[float, ...]) -> float:
-        return float(rng.choice(values) if self.step else rng.uniform(*values))
+        return float(rng.choice(values) if self.step else rng.uniform(values[0], values[1]))
 
     def place(self, rng: np.random.Generator, low: float, high: float) -> float:
         if not self.step:

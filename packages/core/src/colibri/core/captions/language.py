@@ -253,6 +253,22 @@ def lemmas(word: str) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=200_000)
+def base_forms(word: str) -> frozenset[str]:
+    """`lemmas` of a word without its possessive ending, and a guess at an unknown singular."""
+    word = bare(word)
+    found = lemmas(word)
+    if word.endswith("s") and not word.endswith("ss") and len(word) > 3 and len(found) == 1:
+        return found | {word[:-1]}
+    return found
+
+
+@functools.lru_cache(maxsize=200_000)
+def bare(word: str) -> str:
+    """A word without its possessive ending."""
+    return word.removesuffix("'s").removesuffix("'") or word
+
+
+@functools.lru_cache(maxsize=200_000)
 def parts_of_speech(word: str) -> frozenset[str]:
     """Which of NOUN, VERB, ADJ, ADV the lexicon knows for a lower-case word."""
     found = frozenset(_all_lemmas(word))

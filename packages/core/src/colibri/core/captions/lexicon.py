@@ -4,9 +4,9 @@
 """
 
 import functools
-import gzip
 from collections.abc import Iterable
-from importlib.resources import files
+
+from colibri.core.captions import tables
 
 Senses = frozenset[str]
 
@@ -16,8 +16,7 @@ class _Table:
         self.senses: dict[str, dict[str, tuple[str, ...]]] = {}
         self.parents: dict[str, tuple[str, ...]] = {}
         self.derived: dict[str, tuple[str, ...]] = {}
-        path = files("colibri.core.captions") / "data" / "wordnet.txt.gz"
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+        for line in tables.lines("wordnet.txt.gz"):
             kind, head, *rest = line.split(" ")
             if kind == "w":
                 self.senses.setdefault(rest[0], {})[head] = tuple(rest[1:])
@@ -133,15 +132,12 @@ def never_adjective(lemma: str) -> bool:
 def _thesaurus() -> tuple[dict[str, Senses], dict[str, Senses]]:
     peers_of: dict[str, Senses] = {}
     grounds_of: dict[str, Senses] = {}
-    path = files("colibri.core.captions") / "data" / "synonyms.txt"
-    for line in path.read_text(encoding="utf-8").splitlines():
-        claimed, follows, said = line.partition(" < ")
-        if follows:
-            grounds_of[claimed] = grounds_of.get(claimed, frozenset()) | frozenset(said.split())
-        elif not line.startswith("#"):
-            group = frozenset(line.split())
-            for word in group:
-                peers_of[word] = peers_of.get(word, frozenset()) | group
+    for claimed, words in tables.entries("synonyms"):
+        group = frozenset(words)
+        if claimed:
+            grounds_of[claimed] = grounds_of.get(claimed, _NOTHING) | group
+        else:
+            peers_of.update({word: peers_of.get(word, _NOTHING) | group for word in words})
     return peers_of, grounds_of
 
 
@@ -158,30 +154,26 @@ def grounds(lemma: str) -> Senses:
 _NOTHING: Senses = frozenset()
 
 
-class _Glosses:
-    def __init__(self) -> None:
-        self.of: dict[str, dict[str, str]] = {"g": {}, "k": {}}
-        path = files("colibri.core.captions") / "data" / "glosses.txt.gz"
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
-            kind, head, rest = line.split(" ", 2)
-            self.of[kind][head] = rest
-
-
 @functools.lru_cache(maxsize=1)
-def _glosses() -> _Glosses:
-    return _Glosses()
+def _glosses() -> dict[str, dict[str, str]]:
+    """Explanations (`g`) and rarer kinds (`k`) by lemma."""
+    found: dict[str, dict[str, str]] = {"g": {}, "k": {}}
+    for line in tables.lines("glosses.txt.gz"):
+        kind, head, rest = line.split(" ", 2)
+        found[kind][head] = rest
+    return found
 
 
 @functools.lru_cache(maxsize=100_000)
 def glossed(lemma: str) -> Senses:
     """Words by which a dictionary explains a lemma, as they stand there."""
-    return frozenset(_glosses().of["g"].get(lemma, "").split())
+    return frozenset(_glosses()["g"].get(lemma, "").split())
 
 
 @functools.lru_cache(maxsize=100_000)
 def rarer_kinds(lemma: str) -> Senses:
     """Kinds of animals, things, food and plants of which a lemma is one in a rarer sense."""
-    return frozenset(_glosses().of["k"].get(lemma, "").split())
+    return frozenset(_glosses()["k"].get(lemma, "").split())
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -11,8 +11,10 @@ import re
 
 import lemminflect
 
-from colibri.core.captions import surface
-from colibri.core.captions.content import analyse, main_subjects
+from colibri.core.captions.commentary import r5
+from colibri.core.captions.filming import r3
+from colibri.core.captions.first_person import r6
+from colibri.core.captions.form import is_english
 from colibri.core.captions.language import (
     Token,
     described,
@@ -21,7 +23,11 @@ from colibri.core.captions.language import (
     split_sentences,
     tokenize,
 )
+from colibri.core.captions.openings import r1
 from colibri.core.captions.rules import RULES
+from colibri.core.captions.subject import main_subjects
+from colibri.core.captions.surface import words_of
+from colibri.core.captions.text import analyse
 from colibri.core.clip import Finding
 from colibri.core.errors import RowError
 
@@ -34,7 +40,7 @@ def rewrite(original: str) -> str:
     text = described(original)
     if not text:
         raise RowError("cannot_rewrite", "the original holds no words")
-    if not surface.is_english(text):
+    if not is_english(text):
         raise RowError("cannot_rewrite", "the original does not read as English")
     kept: list[str] = []
     for sentence in split_sentences(text):
@@ -49,7 +55,10 @@ def rewrite(original: str) -> str:
 
 # ---- one sentence ----
 
-_MEDIUM = r"(?:video(?:\s+clip)?|clip|footage|film|scene|shot|sequence|frame|image|animation|recording|view)"
+_MEDIUM = (
+    r"(?:video(?:\s+clip)?|clip|footage|film|scene|shot|sequence|frame|image|animation|recording|"
+    r"view)"
+)
 _SHOWS = (
     r"(?:shows?|depicts?|features?|captures?|presents?|displays?|portrays?|illustrates?|showcases?|"
     r"reveals?|highlights?|documents?|introduces?|focuses\s+on|centers\s+(?:on|around)|follows|"
@@ -59,24 +68,25 @@ _SHOWS = (
 )
 _ADVERB = r"(?:\w+ly\s+|then\s+|also\s+|now\s+)*"
 _VIEW_OF = (
-    r"(?:(?:a|an|the|another)\s+)?(?:(?:[\w-]+,?\s+){0,4}?)"
-    r"(?:shot|view|close-?up(?:\s+(?:shot|view))?|glimpse|angle|perspective|footage|sequence|scene|"
-    r"clip|video|image|picture)\s+(?:of|from\s+above\s+of|showing|on|focusing\s+on|featuring|"
-    r"capturing|depicting|shows|captures|reveals|features|focuses\s+on)\s+"
+    r"(?:(?:a|an|the|another)\s+)?(?:(?:[\w-]+,?\s+){0,4}?)(?:shot|view|close-?up(?:\s+(?:shot|"
+    r"view))?|glimpse|angle|perspective|footage|sequence|scene|clip|video|image|picture)\s+(?:of|"
+    r"from\s+above\s+of|showing|on|focusing\s+on|featuring|capturing|depicting|shows|captures|"
+    r"reveals|features|focuses\s+on)\s+"
 )
 _OPENINGS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^(?:in|throughout|within|during|at\s+the\s+(?:start|beginning|end)\s+of)\s+(?:the|this)\s+"
-        rf"(?:[\w-]+\s+)?{_MEDIUM}\s*,?\s+",
+        rf"^(?:in|throughout|within|during|at\s+the\s+(?:start|beginning|end)\s+of)\s+(?:the|"
+        rf"this)\s+(?:[\w-]+\s+)?{_MEDIUM}\s*,?\s+",
         r"^as\s+(?:the|this)\s+(?:video|scene|clip|camera|shot)\s+[^,]{0,60},\s+",
         r"^(?:overall|initially|additionally|furthermore|moreover|meanwhile|next|then|finally|"
         r"first|suddenly|eventually|in\s+summary|notably|here),\s+",
         rf"^(?:the|this|a|an|our)\s+(?:[\w-]+\s+){{0,3}}?{_MEDIUM}\s+{_ADVERB}{_SHOWS}\s+",
-        r"^(?:we|you|viewers?|the\s+viewers?|one|i)\s+(?:can\s+|could\s+|also\s+|now\s+|then\s+)*"
-        r"(?:see|observe|watch|notice|witness|find|view|spot)\s+",
-        r"^(?:the\s+)?camera\s+(?:\w+ly\s+|then\s+)*(?:follows|tracks|captures|focuses\s+on|reveals|"
-        r"shows|zooms\s+in\s+on|pans\s+(?:\w+\s+){0,2}?to\s+(?:reveal|show)|lingers\s+on|settles\s+on)\s+",
+        r"^(?:we|you|viewers?|the\s+viewers?|one|i)\s+(?:can\s+|could\s+|also\s+|now\s+|then\s+"
+        r")*(?:see|observe|watch|notice|witness|find|view|spot)\s+",
+        r"^(?:the\s+)?camera\s+(?:\w+ly\s+|then\s+)*(?:follows|tracks|captures|focuses\s+on|"
+        r"reveals|shows|zooms\s+in\s+on|pans\s+(?:\w+\s+){0,2}?to\s+(?:reveal|show)|lingers\s+on|"
+        r"settles\s+on)\s+",
         rf"^{_VIEW_OF}",
     )
 )
@@ -135,11 +145,11 @@ def _drop_clauses(text: str) -> str | None:
 
 
 _BOUNDARY = re.compile(
-    r"(?=[,;]\s+|\s+(?:while|as)\s+(?:the|a|an|we|it|if|though|he|she|they)\b|"
-    r"\s+with\s+(?:the\s+camera|a\s+(?:shallow|blurred)|soft|warm|dramatic|natural|(?:\w+\s+)?lighting)|"
-    r"\s+and\s+(?:the\s+(?:camera|lighting|video|scene|overall|atmosphere|mood)|I\b|we\b|is\s+captured)|"
-    r"\s+in\s+(?:the\s+frame|slow\s+motion|my\s+view)|(?<!,)\s+(?:creating|suggesting|adding|giving|evoking|"
-    r"conveying|indicating)\s)"
+    r"(?=[,;]\s+|\s+(?:while|as)\s+(?:the|a|an|we|it|if|though|he|she|they)\b|\s+with\s+(?:the\s+"
+    r"camera|a\s+(?:shallow|blurred)|soft|warm|dramatic|natural|(?:\w+\s+)?lighting)|\s+and\s+"
+    r"(?:the\s+(?:camera|lighting|video|scene|overall|atmosphere|mood)|I\b|we\b|is\s+captured)|"
+    r"\s+in\s+(?:the\s+frame|slow\s+motion|my\s+view)|(?<!,)\s+(?:creating|suggesting|adding|"
+    r"giving|evoking|conveying|indicating)\s)"
 )
 
 
@@ -150,11 +160,11 @@ def _clauses(text: str) -> list[str]:
 
 def _marked(clause: str, *, opens: bool) -> bool:
     stripped = clause.lstrip(" ,;")
-    rules = [surface.r3, surface.r5, surface.r6]
+    rules = [r3, r5, r6]
     if opens:
-        rules.append(surface.r1)
+        rules.append(r1)
     found = [f for rule in rules for f in rule(original="", caption=stripped)]
-    found += surface.r5(original="", caption=clause)
+    found += r5(original="", caption=clause)
     return any(not finding.ambiguous or (finding.rule == "R3" and "camera" in finding.text.lower())
                for finding in found)  # fmt: skip
 
@@ -268,7 +278,7 @@ def _shorten(kept: list[str], original: str) -> list[str]:
 
 
 def _about(sentence: str, subjects: set[str]) -> bool:
-    return any(not lemmas(word).isdisjoint(subjects) for word in surface.words_of(sentence))
+    return any(not lemmas(word).isdisjoint(subjects) for word in words_of(sentence))
 
 
 def _drop_what_breaks_a_rule(kept: list[str], original: str) -> list[str]:

@@ -8,19 +8,15 @@ its main subject; 3 no cinematography; 4 nothing new; 5 no analysis, instruction
 from collections.abc import Iterable
 from typing import Protocol
 
-from colibri.core.captions.content import analyse, r2, r2_of, r4, r4_of
+from colibri.core.captions.commentary import r5
+from colibri.core.captions.filming import r3
+from colibri.core.captions.first_person import r6
+from colibri.core.captions.form import x_cutoff, x_language, x_length, x_quoted, x_repetition
 from colibri.core.captions.language import described
-from colibri.core.captions.surface import (
-    r1,
-    r3,
-    r5,
-    r6,
-    x_cutoff,
-    x_language,
-    x_length,
-    x_quoted,
-    x_repetition,
-)
+from colibri.core.captions.novelty import r4, r4_of
+from colibri.core.captions.openings import r1
+from colibri.core.captions.subject import r2, r2_of
+from colibri.core.captions.text import analyse
 from colibri.core.clip import Finding
 
 

@@ -1,4 +1,4 @@
-"""Build glosses.txt.gz beside this file: what WordNet 3.0 says of a word in words.
+"""Build the captions' data/glosses.txt.gz: what WordNet 3.0 says of a word in words.
 
 Reads WordNet's files (Debian: wordnet-base, /usr/share/wordnet). Line forms: `g LEMMA WORD...`,
 content words that begin the glosses of a lemma's commonest senses for each part of speech;
@@ -14,19 +14,13 @@ FILES = ("noun", "verb", "adj", "adv")
 STOP = frozenset(
     (
         "a an the of or and in on at to for by with from as is are be been being was were that "
-        "which who "
-        "whose whom it its their his her your one ones used especially usually often typically "
-        "having has "
-        "have not no any some other such into than more most very used use made make consisting "
-        "esp e g i "
-        "etc something someone somebody thing things person people large small long short part "
-        "kind type "
-        "form group act state quality relating characterized cause become can may when where while "
-        "up out "
-        "off down over under between through about being without within so but if they them this "
-        "these "
-        "those all each both do does give put get go move take out many several particular similar "
-        "like"
+        "which who whose whom it its their his her your one ones used especially usually often "
+        "typically having has have not no any some other such into than more most very used use "
+        "made make consisting esp e g i etc something someone somebody thing things person "
+        "people large small long short part kind type form group act state quality relating "
+        "characterized cause become can may when where while up out off down over under between "
+        "through about being without within so but if they them this these those all each both "
+        "do does give put get go move take out many several particular similar like"
     ).split()
 )
 GLOSS_WORDS = 5
@@ -59,7 +53,7 @@ TOP = frozenset(
 def main() -> None:
     """Read the folder given (default /usr/share/wordnet), write the table."""
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "/usr/share/wordnet")
-    target = Path(__file__).with_name("glosses.txt.gz")
+    target = Path(__file__).parents[1] / "src/colibri/core/captions/data/glosses.txt.gz"
     glosses: dict[str, list[str]] = {}
     kinds: dict[str, list[str]] = {}
     for name in FILES:
