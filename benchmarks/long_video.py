@@ -33,11 +33,13 @@ from colibri.core.wan.attention import Prompt
 from colibri.core.wan.causal import clip_velocity
 from colibri.core.wan.decoder import to_frames
 from colibri.core.wan.family import FAMILIES, Causal
-from colibri.core.wan.model import build_part
+from colibri.core.wan.model import DType, build_part, kept_in_float32
 from colibri.core.wan.rollout import seeded_noise
 from colibri.infer.bench import peak_resident_bytes
 from colibri.infer.blocks import BlockStore
-from colibri.infer.long import Rollout, Scene, cache_bytes, rolled, stream_to
+from colibri.infer.long_recipe import Rollout, Scene, cache_bytes
+from colibri.infer.long_rollout import rolled
+from colibri.infer.long_stream import stream_to
 from colibri.infer.models import device_name
 from colibri.infer.recipe import ModelUse, Recipe
 
@@ -250,17 +252,25 @@ def _model(arguments: argparse.Namespace) -> wan.WanModel:
         ),
     )
     torch.manual_seed(0)
-    with torch.device(arguments.device):
-        transformer = build_part(family, "transformer").eval()
-        vae = build_part(family, "vae").eval()
     return wan.WanModel(
         family=family,
-        transformer=transformer.to(getattr(torch, arguments.dtype)),
-        vae=vae.to(getattr(torch, arguments.vae_dtype)),
+        transformer=_part(family, "transformer", arguments.dtype, arguments.device),
+        vae=_part(family, "vae", arguments.vae_dtype, arguments.device),
         schedule=FlowSchedule.listed(
             [float(one) for one in arguments.timesteps.split(",")], shift=5
         ),
     )
+
+
+def _part(family: wan.ModelFamily, part: str, dtype: DType, device: str) -> Any:
+    """Random weights in the dtypes that `wan.load` gives: some stay in float32."""
+    with torch.device(device):
+        network = build_part(family, part).eval()
+    full = kept_in_float32(network, part, dtype)
+    for name, weight in network.named_parameters():
+        if not full & set(name.split(".")):
+            weight.data = weight.data.to(getattr(torch, dtype))
+    return network
 
 
 def _text(model: wan.WanModel) -> torch.Tensor:

@@ -180,6 +180,24 @@ def test_a_critics_round_leaves_no_graph(roles: Separate) -> None:
     assert not _round(roles, _batch(), net="critic").sample_BCTHW.requires_grad
 
 
+def test_blocks_that_are_computed_again_have_the_same_gradient(
+    roles: Separate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache a block saw is an argument of its pass: later blocks do not change it."""
+    monkeypatch.setattr("colibri.distill.roles.FEW_PLACES", 0)  # one kernel for both
+    found = []
+    for checkpointing in (False, True):
+        student = roles.network("student")
+        if checkpointing:
+            student.enable_gradient_checkpointing()
+        made = _round(roles, _batch(), exit_step=1).sample_BCTHW
+        made.square().sum().backward()
+        found.append(_gradients(student))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name])
+
+
 def test_all_blocks_leave_at_one_exit_step_drawn_for_the_update(roles: Separate) -> None:
     """Passes are counted by their noise level: every block asks the levels up to the exit, then
     writes its cache at level 0."""

@@ -1,6 +1,9 @@
 """Recipes of several stages: one command, each stage resumed or skipped."""
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +11,12 @@ import pytest
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
-from colibri.distill import checkpoint, cli
-from colibri.distill.stages import read_stages, train_stages
-from colibri.distill.train import train
+from colibri.core.wan.family import TINY_T2V
+from colibri.core.wan.text import word_tokenizer
+from colibri.distill import checkpoint, cli, setup
+from colibri.distill.stages import Stages, read_stages, train_stages
+
+FORK = multiprocessing.get_context("fork")
 
 RECIPE = """
 size = "32x32"
@@ -41,6 +47,7 @@ steps = 2
 
 [stages.pairs]
 rows = 3
+shard_rows = 1
 
 [[stages]]
 name = "forcing"
@@ -81,7 +88,7 @@ def test_one_command_trains_every_stage_from_the_one_before_and_then_skips_them(
     command = ["train", "--config", str(recipe), "--teacher", folder, "--encoded", str(encoded)]
     command += ["--out", str(out)]
     assert cli.main(["ode-pairs", *command[1:]]) == 0
-    assert "3 paths, 1 files made now" in capsys.readouterr().out
+    assert "3 paths, 3 files made now" in capsys.readouterr().out
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert said.endswith(f"student   {out}/long/student\n")
@@ -105,17 +112,18 @@ def test_one_command_trains_every_stage_from_the_one_before_and_then_skips_them(
     assert "step 0" not in again
     assert _bytes(out) == before
 
-    # stopped within the second stage, and then after it
+    # killed while paths are made, and in every stage at a step that no checkpoint holds
     other = tmp_path / "other"
     stages = read_stages(
         recipe, ["--teacher", folder, "--encoded", str(encoded), "--out", str(other)]
     )
-    train_stages(stages, say=str, stop_after="start")
-    joined = replace(
-        stages["forcing"], out=other / "forcing", start=other / "start", encoded=encoded
-    )
-    pairs = replace(joined.pairs, folder=other / "pairs")
-    assert train(replace(joined, pairs=pairs), stop_at=1) is None
+    for where in ("paths", "start", "forcing", "long"):
+        process = FORK.Process(target=_train_until_killed, args=(stages, where))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+        if where == "paths":
+            assert len(list((other / "pairs").glob("*.safetensors"))) == 1
     train_stages(stages, say=str)
     assert _bytes(other) == before
 
@@ -127,6 +135,41 @@ def test_one_command_trains_every_stage_from_the_one_before_and_then_skips_them(
 
 class _One:
     rank, size = 0, 1
+
+
+def _train_until_killed(stages: Stages, where: str) -> None:
+    stage = ""
+
+    def say(line: str) -> None:
+        nonlocal stage
+        if line.startswith("stage "):
+            stage = line.split()[1].rstrip(":")
+        if stage == where and line.startswith("step 1 "):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if where == "paths":
+        setup._say_pairs = lambda done, found: os.kill(os.getpid(), signal.SIGKILL)
+    train_stages(stages, say=say)
+
+
+def test_a_teacher_of_the_older_layout_and_a_start_without_files_of_paths(
+    recipe: Path, tmp_path: Path
+) -> None:
+    """Wan2.1's layout, and causal consistency on real clips of the embedded world."""
+    small = dict(TINY_T2V.transformer) | {"num_layers": 1, "num_attention_heads": 1}
+    family = replace(TINY_T2V, transformer=small, vae=dict(TINY_T2V.vae) | {"base_dim": 4})
+    wan.save(wan.build(family, seed=0, tokenizer=word_tokenizer(["a"])), tmp_path / "teacher")
+    given = ["--teacher", str(tmp_path / "teacher"), "--out", str(tmp_path / "out")]
+    flags = ["terms", "consistency", "consistency.of", "clips", "pairs.rows", "0", "steps", "1"]
+    given += [f"--stages.start.{a}" if n % 2 == 0 else a for n, a in enumerate(flags)]
+    setup.EMBEDDED_ROWS, rows = 4, setup.EMBEDDED_ROWS
+    try:
+        folder = train_stages(read_stages(recipe, given), say=str)
+    finally:
+        setup.EMBEDDED_ROWS = rows
+    assert folder is not None
+    assert wan.describe(folder)[0].name == "tiny-t2v"
+    assert not (tmp_path / "out" / "pairs").exists()
 
 
 def test_flags_are_for_all_stages_or_for_one(

@@ -18,13 +18,16 @@ from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
 from colibri.core.video import read_frames
 from colibri.core.wan.family import TINY_T2V, Causal
+from colibri.core.wan.model import build_part
 from colibri.core.wan.text import word_tokenizer
 from colibri.infer import blocks as blocks_module
-from colibri.infer import long
+from colibri.infer import long_stream
 from colibri.infer.cli import main
 from colibri.infer.config import ReplayConfig
-from colibri.infer.long import BlockWritten, LongRendered, Rollout, make_long, plan
+from colibri.infer.long import LongRendered, make_long, plan
 from colibri.infer.long_config import LongConfig
+from colibri.infer.long_recipe import Rollout
+from colibri.infer.long_stream import BlockWritten
 from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
 from PIL import Image
@@ -110,7 +113,7 @@ def test_frames_are_those_of_a_rollout_that_is_decoded_whole(
             blocks=6,
         )
     ]
-    streamed = list(decoded_blocks(model.vae, made, model.family, chunk=2))
+    streamed = list(decoded_blocks(model.vae, made, model.family))
     raw = model.family.stats.unnormalise(torch.cat(made, dim=2))
     with torch.no_grad():
         whole = to_frames(model.vae.decode(raw).sample)[0]
@@ -148,7 +151,7 @@ def test_the_file_can_be_played_while_it_grows_and_the_cache_does_not(
     # Full after the third block: the sink and the window without a block, 3 frames.
     assert len(set(caches[1:])) == 1
     assert caches[1] == caches[0] * 3
-    from colibri.infer.long import cache_bytes
+    from colibri.infer.long_recipe import cache_bytes
 
     family, _ = wan.describe(student)
     assert cache_bytes(family, made.recipe) == caches[-1]
@@ -252,7 +255,7 @@ def test_a_killed_render_goes_on_to_the_same_file(
 def test_frames_decoded_beside_the_denoising_are_the_same(
     undisturbed: LongRendered, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long, "overlaps", lambda device: True)
+    monkeypatch.setattr(long_stream, "overlaps", lambda device: True)
     config = settings(student, tmp_path)
     threads: list[str] = []
 
@@ -332,7 +335,7 @@ def test_an_image_is_the_first_block(student: Path, tmp_path: Path) -> None:
 
 
 def test_a_decoder_begun_late_enough_gives_the_frames_of_one_stream(student: Path) -> None:
-    from colibri.infer.long import warm_start
+    from colibri.infer.long_stream import warm_start
     from colibri.infer.stream import decoded_blocks, decoder_reach
 
     model = wan.load(student, parts=["vae"])
@@ -341,10 +344,10 @@ def test_a_decoder_begun_late_enough_gives_the_frames_of_one_stream(student: Pat
     draw = torch.Generator().manual_seed(0)
     lengths = [1] + [2] * 32
     latents = [torch.randn(1, 16, n, 2, 2, generator=draw) for n in lengths]
-    whole = list(decoded_blocks(model.vae, latents, model.family, chunk=2))
+    whole = list(decoded_blocks(model.vae, latents, model.family))
     begin = warm_start(CAUSAL, 30, reach)
     assert begin == 6  # blocks 6 to 29 are 48 latents
-    late = list(decoded_blocks(model.vae, latents[begin:], model.family, chunk=2))
+    late = list(decoded_blocks(model.vae, latents[begin:], model.family))
     for index in (30, 31, 32):
         assert np.array_equal(late[index - begin], whole[index])
     assert not np.array_equal(late[0][-1], whole[begin][-1])
@@ -364,6 +367,32 @@ def test_latents_and_cache_on_disk_do_not_pile_up(student: Path, tmp_path: Path)
     # What the decoder needs to start again, 24 blocks, and those on their way.
     assert max(kept) <= 24 + 5
     assert kept[-1] < 34
+
+
+@pytest.mark.slow
+def test_two_thousand_frames_are_made_decoded_and_written_in_flat_memory(
+    student: Path, tmp_path: Path
+) -> None:
+    """Kept as they are, frames alone would take 25 MB more and keys and values 33 MB."""
+    small = wan.load(student)
+    vae = dict(small.family.vae) | {"base_dim": 4}
+    small.vae = build_part(replace(small.family, vae=vae), "vae")
+    wan.save(replace(small, family=replace(small.family, vae=vae)), tmp_path / "small")
+    resident: dict[int, int] = {}
+
+    def watch(one: BlockWritten) -> None:
+        resident[one.frames] = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    more: dict[str, Any] = {"seconds": 2000 / FPS, "size": (64, 64), "save_every_s": 5.0}
+    made = make_long(settings(tmp_path / "small", tmp_path, **more), say=quiet, watch=watch)
+    assert max(resident) == made.recipe.frames == 2001
+    early, late = (
+        np.median([held for count, held in resident.items() if low < count <= low + 600])
+        for low in (300, 1401)
+    )
+    assert late - early < 12e6
+    with av.open(str(made.video)) as container:
+        assert container.streams.video[0].frames == 2001
 
 
 # ---- bad input ----

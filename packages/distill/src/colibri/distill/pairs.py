@@ -10,6 +10,7 @@ bytes.
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,14 @@ from colibri.core.hashing import hash_file, hash_json, hash_text
 from colibri.core.latents import check_safetensors, write_latents
 from colibri.core.schedule import FlowSchedule
 from colibri.core.shards import chunked, write_json_whole, write_text_whole
-from colibri.core.wan.rollout import whole_clip
-from colibri.core.wan.sampler import Step, draw_noise
+from colibri.core.wan.sampler import Predict, Step, draw_noise, euler, guided
+from colibri.core.wan.transformer import velocity
 from colibri.distill.config import TrainConfig
 from colibri.distill.encodings import written_as
 from colibri.distill.objectives.base import generator_of
 from colibri.distill.objectives.regress import path_levels
 from colibri.distill.parallel import World
+from colibri.distill.short_text import ShortText
 
 if TYPE_CHECKING:
     from colibri.distill.data import Encoded
@@ -87,7 +89,7 @@ def make_pairs(
     folder = pairs_folder(config)
     recipe = _recipe(config, encoded, teacher, shape)
     family, _ = wan.describe(teacher)
-    transformer: Any = None
+    network: _Network | None = None
     shards = list(enumerate(chunked(rows, settings.shard_rows)))
     made = 0
     for done, (index, names) in enumerate(shards[world.rank :: world.size], start=1):
@@ -95,11 +97,11 @@ def make_pairs(
         wanted = recipe | {"keys": {row: keys[row] for row in names}}
         about = written_as(path)
         if about is None or about.get("recipe") != wanted:
-            if transformer is None:
-                transformer = _network(config, teacher, world)
+            if network is None:
+                network = _Network.of(config, teacher, world)
             paths: dict[str, Tensor] = {}
             for some in chunked(names, settings.batch):
-                paths |= _paths(config, encoded, transformer, some, shape, world)
+                paths |= _paths(config, encoded, network, some, world)
             vae_hash = encoded.manifest.vae_hash
             write_latents(path, paths, codec=family.codec, vae_hash=vae_hash, recipe=wanted)
             made += 1
@@ -136,36 +138,32 @@ def grid(config: TrainConfig) -> tuple[FlowSchedule, list[int]]:
     return FlowSchedule.explicit(sigmas, shift=config.schedule.shift), places
 
 
+@torch.no_grad()
 def _paths(
     config: TrainConfig,
     encoded: "Encoded",
-    transformer: Any,
+    network: "_Network",
     rows: Sequence[str],
-    shape: LatentShape,
     world: World,
 ) -> dict[str, Tensor]:
     """(K, C, T, H, W) of each row: the states at the student's levels, then the end."""
     batch = encoded.batch(tuple(rows), given=(False,) * len(rows), device=world.device)
     schedule, places = grid(config)
     weight = config.guidance.standard(config.guidance.real)
-
-    def generators() -> list[torch.Generator]:
-        return [generator_of(config.seed, "path", row) for row in rows]
-
-    states = [draw_noise(batch.size, generators(), device=world.device)]
+    generators = [generator_of(config.seed, "path", row) for row in rows]
+    states = [draw_noise(batch.size, generators, device=world.device)]
 
     def keep(step: Step) -> None:
         states.append(step.x_BCTHW)
 
-    end = whole_clip(
-        transformer,
-        batch.text_BLD,
-        shape=shape,
-        schedule=schedule,
-        generator=generators(),
-        sampler="euler",
-        guidance=weight,
-        negative_BLD=batch.null_BLD if weight != 1 else None,
+    end = euler(
+        guided(
+            _predict(network, batch.text_BLD),
+            _predict(network, batch.null_BLD) if weight != 1 else None,
+            weight,
+        ),
+        states[0],
+        schedule,
         on_step=keep,
     )
     kept = torch.stack([*(states[place] for place in places), end], dim=1)
@@ -173,10 +171,28 @@ def _paths(
     return {row: kept[index].clone() for index, row in enumerate(rows)}
 
 
-def _network(config: TrainConfig, teacher: Path, world: World) -> Any:
-    dtype: wan.DType = "bfloat16" if config.precision == "bf16" else "float32"
-    model = wan.load(teacher, parts=("transformer",), dtype=dtype, device=str(world.device))
-    return model.transformer
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Network:
+    """The teacher's transformer, with its prompts' padding counted as one token where asked."""
+
+    transformer: Any
+    short: ShortText | None
+
+    @classmethod
+    def of(cls, config: TrainConfig, teacher: Path, world: World) -> "_Network":
+        dtype: wan.DType = "bfloat16" if config.precision == "bf16" else "float32"
+        model = wan.load(teacher, parts=("transformer",), dtype=dtype, device=str(world.device))
+        short = ShortText(model.transformer) if config.short_text else None
+        return cls(transformer=model.transformer, short=short)
+
+
+def _predict(network: _Network, text_BLD: Tensor) -> Predict:
+    def ask(x_BCTHW: Tensor, sigma: float, timestep: float) -> Tensor:
+        short = network.short.of(text_BLD) if network.short else nullcontext(text_BLD)
+        with short as words_BLD:
+            return velocity(network.transformer, x_BCTHW, sigma, words_BLD, timestep=timestep)
+
+    return ask
 
 
 def _recipe(
@@ -186,6 +202,7 @@ def _recipe(
     return {
         "teacher": hash_transformer(teacher),
         "precision": config.precision,
+        "short_text": config.short_text,
         "negative": hash_text(encoded.manifest.text_hash, encoded.manifest.negative_prompt),
         "schedule": schedule.to_json(),
         "levels": places,

@@ -64,11 +64,9 @@ def read_stages(
     return stages
 
 
-def train_stages(
-    stages: Stages, *, say: Callable[[str], object] = log.info, stop_after: str | None = None
-) -> Path | None:
+def train_stages(stages: Stages, *, say: Callable[[str], object] = log.info) -> Path | None:
     """Train, or go on training, every stage in turn; the last one's student, in the leading
-    process. `stop_after` names the stage after which the rest is left for another time."""
+    process."""
     from colibri.distill.parallel import processes
     from colibri.distill.setup import is_done
     from colibri.distill.train import train_among
@@ -90,8 +88,6 @@ def train_stages(
                 say(f"stage {name}: {config.steps} steps in {config.out}")
                 folder = train_among(config, world, say=say)
                 world.wait()  # the next one reads what the leading process has written
-            if name == stop_after:
-                break
     return folder
 
 
