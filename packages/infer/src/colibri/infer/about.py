@@ -1,16 +1,31 @@
-"""What a model folder is: its form, its defaults, its schedule, and what its weights need."""
+"""What a model is: form, defaults, schedule, what its weights need, and memory plans."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 from colibri.core import wan
-from colibri.infer.models import Source
+from colibri.infer.config import InfoConfig
+from colibri.infer.models import Machine, Source, find_model
+from colibri.infer.recipe import ModelUse, Recipe
 
 
-def describe_model(source: Source) -> str:
+def find(config: InfoConfig) -> Source:
+    """The model; of a family's name nothing is fetched, and its `folder` does not exist."""
+    family = wan.FAMILIES.get(config.model or "")
+    if family is None or Path(family.name).exists():
+        return find_model(config.model, config.revision)
+    nowhere = Path(f"no-folder-of-{family.name}")
+    return Source(asked=family.name, revision=None, folder=nowhere, family=family, schedule=None)
+
+
+def describe(source: Source) -> str:
     """A table for people. Reads configs and file sizes; no weights are loaded."""
     family, default = source.family, source.family.defaults
     codec, shape = family.codec, family.latent_shape(family.video)
     latents = f"{shape.channels}x{shape.frames}x{shape.height}x{shape.width}"
+    here = source.folder.exists()
     rows = [
-        ("folder", str(source.folder)),
+        ("folder", str(source.folder) if here else f"none here; {family.repo or family.name}"),
         ("family", family.name),
         (
             "makes",
@@ -37,13 +52,59 @@ def describe_model(source: Source) -> str:
     guided = "none" if default.guidance == 1 else f"{default.guidance:g}"
     rows.append(("guidance", guided))
     for part, need in wan.measure(family, dtype="bfloat16").items():
-        size = sum(path.stat().st_size for path in wan.part_files(source.folder, part))
         kind = "float32" if part == "vae" else "bfloat16"
-        rows.append(
-            (
-                part.replace("_", " "),
-                f"{need.parameters:,} parameters; {need.bytes / 1e6:,.1f} MB as {kind}; "
-                f"{size / 1e6:,.1f} MB on disk",
-            )
-        )
+        said = f"{need.parameters:,} parameters; {need.bytes / 1e6:,.1f} MB as {kind}"
+        if here:
+            size = sum(path.stat().st_size for path in wan.part_files(source.folder, part))
+            said += f"; {size / 1e6:,.1f} MB on disk"
+        rows.append((part.replace("_", " "), said))
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def plans(source: Source, config: InfoConfig) -> Iterator[str]:
+    """A memory plan for each of `config.vram`. UserError for what is no number."""
+    from colibri.infer import memory
+    from colibri.infer.quantize import about_as
+
+    machine = Machine(device=config.device, dtype=config.dtype, vae_dtype=config.vae_dtype)
+    about = about_as(source.family, config.scheme) if config.scheme else None
+    for asked in config.vram:
+        budget = memory.budget_bytes(asked, config.device)
+        assert budget is not None
+        plan = memory.make_plan(source, recipe_of(source, config), machine, budget, about=about)
+        yield f"\n--vram {asked}: {plan.lines()}"
+
+
+def recipe_of(source: Source, config: InfoConfig) -> Recipe:
+    """As `infer t2v` would have it, without reading weights for their hashes."""
+    default = source.family.defaults
+    height, width = config.size or (default.height, default.width)
+    return Recipe(
+        prompt="",
+        prompt_used="",
+        recap="off",
+        negative_prompt="",
+        seed=0,
+        width=width,
+        height=height,
+        frames=default.frames if config.frames is None else config.frames,
+        fps=default.fps,
+        sampler=default.sampler,
+        guidance=default.guidance if config.guidance is None else config.guidance,
+        schedule=source.model().sampling_schedule().to_json(),
+        dtype=config.dtype,
+        vae_dtype=config.vae_dtype,
+        image=None,
+        image_sha256=None,
+        loras=(),
+        attention=None,
+        compile=False,
+        model=ModelUse(
+            source=source.asked,
+            revision=None,
+            family=source.family.name,
+            text_encoder="",
+            transformer="",
+            vae="",
+        ),
+    )

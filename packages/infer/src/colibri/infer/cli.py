@@ -130,18 +130,23 @@ def _replay(argv: list[str]) -> int:
 
 
 def _info(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="infer info", description="Say what a model is, how it is run, and what it needs."
-    )
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="folder or hub id; else the embedded one"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    arguments = parser.parse_args(argv)
-    from colibri.infer.about import describe_model
-    from colibri.infer.models import find_model
+    from colibri.infer.config import InfoConfig
 
-    print(describe_model(find_model(arguments.model, arguments.revision)))
+    model, rest = _operand(argv)
+    if model is not None:
+        rest = [*rest, "--model", str(model)]
+    config = parse(
+        InfoConfig,
+        rest,
+        prog="infer info MODEL",
+        description="Say what a model is, how it is run, and what it needs; with --vram where "
+        "everything would live. Loads no weights.",
+        toml=None,
+    )
+    from colibri.infer.about import describe, find, plans
+
+    source = find(config)
+    print("\n".join([describe(source), *plans(source, config)]))
     return 0
 
 
@@ -181,6 +186,47 @@ def _quantize(argv: list[str]) -> int:
     from colibri.infer.quantize import quantize, text
 
     print(text(quantize(config, say=_say)))
+    return 0
+
+
+def _convert(argv: list[str]) -> int:
+    from colibri.infer.config import ConvertConfig
+
+    source, rest = _operand(argv)
+    config = parse(
+        ConvertConfig,
+        rest,
+        prog="infer convert SOURCE",
+        description="A model folder of Wan's own files, of a training checkpoint (.pt, read as "
+        "plain tensors), of another diffusers folder, or of a LoRA file and its model.",
+        toml=None,
+    )
+    from colibri.infer.convert import convert, text
+
+    given = _given(source, "infer convert SOURCE --out FOLDER")
+    print(text(convert(given, config, say=_say)))
+    return 0
+
+
+def _doctor(argv: list[str]) -> int:
+    from colibri.infer.config import DoctorConfig
+
+    config = parse(
+        DoctorConfig,
+        argv,
+        prog="infer doctor",
+        description="What this machine has, what of it is slow or broken and how to mend it. Times "
+        "convolution, attention and matrix products, and saves what is fastest for generation.",
+        toml=None,
+    )
+    import json
+
+    from colibri.infer.doctor import doctor, text, to_json
+
+    if config.json:
+        print(json.dumps(to_json(doctor(config, say=lambda _: None)), indent=1))
+    else:
+        print(text(doctor(config, say=_say)))
     return 0
 
 
@@ -271,6 +317,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "info": _info,
     "bench": _bench,
     "quantize": _quantize,
+    "convert": _convert,
+    "doctor": _doctor,
     "gallery": _gallery,
     "serve": _serve,
 }
@@ -284,6 +332,8 @@ _SUMMARIES = {
     "info": "what a model is, how it is run, what it needs",
     "bench": "time and memory of a video, stage by stage",
     "quantize": "a model with 8-bit or 4-bit weights, and what that costs",
+    "convert": "weights of another layout into a model folder; LoRA files merged",
+    "doctor": "what is slow or broken here, its mend, and a profile of the device",
     "gallery": "an HTML page of a folder's videos, with their scores",
     "serve": "a page in the browser to make videos on",
 }

@@ -9,6 +9,7 @@ import tyro
 from colibri.core.config import Names, Size
 
 DType = Literal["float32", "bfloat16", "float16"]
+Scheme = Literal["int8", "int8-dynamic", "fp8", "int4"]
 DecodeMode = Literal["auto", "whole", "chunks", "tiles", "cpu"]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -148,6 +149,67 @@ class DecodeConfig(MachineConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertConfig:
+    """Weights of another layout into a model folder."""
+
+    out: Path | None = None
+    """The model folder; one that is there is replaced."""
+    base: str | None = None
+    """Model that brings what one file lacks: text encoder, tokenizer, VAE; that a LoRA is for."""
+    form: Literal["hummingbird-xt", "fastwan", "self-forcing", "longlive"] | None = None
+    """Of a released student: its steps and, where it makes videos block by block, its blocks."""
+    timesteps: Names = ()
+    """A student's steps before the shift, such as 1000,750,500."""
+    shift: float | None = None
+    """Of --timesteps; without it 1, which leaves them as they are."""
+    scale: float = 1.0
+    """Of a LoRA."""
+    dtype: DType = "bfloat16"
+    """Of the text encoder and the transformer."""
+    vae_dtype: DType = "float32"
+    """Of the video decoder and encoder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoctorConfig:
+    """What this machine can do."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, ... Without it: a GPU where there is one."""
+    json: Flag = False
+    """Print JSON."""
+    save: bool = True
+    """Save the device's profile, which generation uses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InfoConfig:
+    """What a model is; with `vram` also where everything would live."""
+
+    model: str | None = None
+    """A diffusers folder, a hub id, or a family's name, of which nothing is fetched then. Without
+    it: the embedded tiny model."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    vram: Names = ()
+    """Plan for so much memory, in GB: 16, or several with commas."""
+    scheme: Scheme | None = None
+    """Plan as if `infer quantize` had made the model."""
+    device: str = "cuda"
+    """Plan for a GPU (it need not be here), or for a CPU."""
+    dtype: DType = "bfloat16"
+    """Of the text encoder and the transformer."""
+    vae_dtype: DType = "float32"
+    """Of the video decoder and encoder."""
+    size: Size | None = None
+    """Width x height. Without it: the model's own."""
+    frames: int | None = None
+    """Frames of the video. Without it: the model's own."""
+    guidance: float | None = None
+    """Classifier-free guidance. Without it: as the model folder says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayConfig:
     """Make a video's frames again."""
 
@@ -182,7 +244,7 @@ class BenchConfig(MachineConfig, LookConfig, RunsConfig):
 class QuantizeOnlyConfig:
     """What is quantised, how, and where to."""
 
-    scheme: Literal["int8", "int8-dynamic", "fp8", "int4"] = "int8"
+    scheme: Scheme = "int8"
     """int8: half of bfloat16, nearly the same frames. int8-dynamic: the same weights, activations
     rounded too, faster where the device multiplies int8. fp8: e4m3. int4: a quarter, in groups of
     64."""

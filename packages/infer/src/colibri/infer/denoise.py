@@ -82,7 +82,7 @@ def needed_prompts(recipe: Recipe) -> tuple[str, ...]:
 
 def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
     """Transformer and VAE, with the LoRA files, attention and compiling of `recipe`, placed."""
-    from colibri.infer import placement, quantized
+    from colibri.infer import device_profile, placement, quantized
 
     if recipe.loras and quantized.is_quantized(source.folder / "transformer"):
         raise UserError(
@@ -92,6 +92,8 @@ def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanMo
     waits = machine.plan is not None and machine.plan.way.vae_waits
     home = replace(machine, device="cpu") if waits else machine
     model = models.load(source, home, "transformer", "vae")
+    convolution = device_profile.convolution_of(machine.device)  # not that of the host
+    device_profile.set_convolutions(model.vae, convolution)
     tuning.add_loras(model.transformer, recipe.loras)
     tuning.set_attention(model.transformer, recipe.attention)
     if recipe.compile:
@@ -114,7 +116,7 @@ def denoise(
     When memory runs out it begins again in a way that needs less, and stays there; UserError after
     the last.
     """
-    from colibri.infer import placement
+    from colibri.infer import memory, placement
 
     while True:
         try:
@@ -126,7 +128,8 @@ def denoise(
         way = placement.step_down(model)
         if way is None:
             break
-        say(f"Memory ran out in denoising; beginning again: {way.text()}.")
+        how = way.text(cpu=way in memory.CPU_WAYS)
+        say(f"Memory ran out in denoising; beginning again: {how}.")
     raise UserError(
         f"memory ran out while denoising {recipe.width}x{recipe.height}, {recipe.frames} frames",
         hint="use a smaller --size, fewer --frames, or --dtype bfloat16",
@@ -161,8 +164,7 @@ def _denoise(
         guidance=recipe.guidance,
         negative_BLD=None if recipe.guidance == 1 else embeddings[recipe.negative_prompt],
         first_BCTHW=first_BCTHW,
-        # As diffusers' pipeline has it, bit for bit, where there is room.
-        per_token=model.family.expand_timesteps and not placement.way_of(model).lean,
+        per_token=model.family.expand_timesteps,  # as diffusers' pipeline has it, bit for bit
         on_step=on_step,
     )
 

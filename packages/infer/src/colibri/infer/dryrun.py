@@ -5,8 +5,9 @@ counts its result alone, as flash kernels do. What a convolution takes beside it
 as PyTorch's CPU kernels take it; a GPU's workspaces depend on its library and are not counted.
 """
 
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,15 +17,50 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-def peak_bytes(run: Callable[[], object], device: str = "cpu") -> int:
+def peak_bytes(run: Callable[[], object], device: str = "cpu", *, vae: Any = None) -> int:
     """Most bytes that `run` holds at once in meta tensors that it makes, its result among them.
 
-    `device` is the one that is meant; it decides what convolutions take.
+    `device` is the one that is meant; it decides what convolutions take. With the `vae` that `run`
+    decodes with, parts like an earlier one are not computed again: what they take is known.
     """
     ledger = _Ledger(cpu=device.startswith("cpu"))
-    with torch.no_grad(), _FusedAttention(), ledger:
+    brief = contextlib.nullcontext() if vae is None else _once_each(vae.decoder, ledger)
+    with torch.no_grad(), _FusedAttention(), ledger, brief:
         run()
     return ledger.peak
+
+
+@contextlib.contextmanager
+def _once_each(decoder: Any, ledger: "_Ledger") -> Iterator[None]:
+    """Let a Wan VAE's decoder compute each kind of part once, and reserve as much from then on."""
+    compute = decoder.forward
+    known: dict[object, tuple[int, torch.Size, torch.dtype]] = {}
+    turn = 0
+
+    def forward(x: Tensor, feat_cache: Any, feat_idx: Any, first_chunk: bool = False) -> Tensor:
+        nonlocal turn
+        turn = 0 if first_chunk else turn + 1
+        # What the convolutions keep of earlier parts is itself part of the memory.
+        kept = sum(one.nbytes for one in feat_cache if isinstance(one, Tensor))
+        key = x.shape, min(turn, 3)  # from the fourth on all parts of a clip are alike
+        if key in known:
+            most, shape, dtype = known[key]
+            torch.empty(max(0, most - kept), dtype=torch.uint8, device="meta")
+            return torch.empty(shape, dtype=dtype, device="meta")
+        before, highest = ledger.held - kept, ledger.peak
+        ledger.peak = ledger.held
+        result: Tensor = compute(
+            x, feat_cache=feat_cache, feat_idx=feat_idx, first_chunk=first_chunk
+        )
+        known[key] = ledger.peak - before, result.shape, result.dtype
+        ledger.peak = max(highest, ledger.peak)
+        return result
+
+    decoder.forward = forward
+    try:
+        yield
+    finally:
+        del decoder.forward
 
 
 class _Ledger(TorchDispatchMode):

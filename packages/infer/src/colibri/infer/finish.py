@@ -10,7 +10,7 @@ from colibri.core.errors import UserError
 from colibri.core.latents import read_latents
 from colibri.core.shards import write_json_whole
 from colibri.core.video import write_video
-from colibri.infer import models
+from colibri.infer import device_profile, models
 from colibri.infer.config import DecodeConfig
 from colibri.infer.decode import Frames, Say, decode
 from colibri.infer.image import hash_pixels
@@ -116,12 +116,14 @@ def made_of(frames: Frames, way: str, machine: Machine) -> Made:
     """How `frames` were made, here and now."""
     import torch
 
+    convolution = device_profile.convolution_of(machine.device)
+    rounding = {} if convolution == "dense" else {"convolution": convolution}
     return Made(
         frames_sha256=hash_pixels(frames),
         decode=way,
         device=models.device_name(machine.device),
         threads=torch.get_num_threads(),
-        versions=models.versions(),
+        versions=models.versions() | rounding,
     )
 
 

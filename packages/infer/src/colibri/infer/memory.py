@@ -4,8 +4,9 @@ Each stage (text, denoise, decode) has ways in order of preference; the first wh
 fits is taken. The same order is gone down when memory runs out after all.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,12 @@ from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.decoder import decode_stream, encode_video
 from colibri.core.wan.family import ModelFamily
 from colibri.core.wan.rollout import whole_clip
-from colibri.infer import quantized
+from colibri.core.wan.rows import set_frame_rows
+from colibri.infer import device_profile, quantized
 from colibri.infer.decode import STEPS_DOWN
 from colibri.infer.dryrun import peak_bytes
 from colibri.infer.models import Machine, Source
+from colibri.infer.quantized import SCHEMES, About
 from colibri.infer.recipe import Recipe
 from colibri.infer.stream_weights import chunk_ffn, streamed_bytes
 
@@ -47,23 +50,25 @@ class Way:
     ffn_chunks: int = 1
     """Parts that the feed-forward takes its tokens in."""
     lean: bool = False
-    """One row of modulation a clip instead of one a token, where no first frame is given."""
+    """One row of modulation a latent frame instead of one a token."""
     vae_waits: bool = False
     """The VAE is on the host while the transformer works, and the other way round."""
 
-    def text(self) -> str:
+    def text(self, *, cpu: bool = False) -> str:
         """For people."""
-        words = [
-            "transformer on the device"
-            if self.place == "device"
-            else "transformer block by block from the host"
-        ]
+        words = []
+        if not cpu:
+            words.append(
+                "transformer on the device"
+                if self.place == "device"
+                else "transformer block by block from the host"
+            )
+            words.append("VAE on the host meanwhile" if self.vae_waits else "VAE stays beside it")
         if self.ffn_chunks > 1:
             words.append(f"feed-forward in {self.ffn_chunks} parts")
         if self.lean:
-            words.append("one modulation row a clip")
-        words.append("VAE on the host meanwhile" if self.vae_waits else "VAE stays beside it")
-        return ", ".join(words)
+            words.append("one modulation row a frame")
+        return ", ".join(words) or "whole"
 
 
 WAYS = (
@@ -116,27 +121,35 @@ class MemoryPlan:
 
     def lines(self) -> str:
         """A table for people."""
-        head = f"Memory plan for {_gb(self.budget_bytes)} ({self.precision}):"
-        rows = [head, f"  {'stage':<9}{'weights':>10}{'working':>10}{'peak':>10}  how"]
+        head = f"Memory plan for {_size(self.budget_bytes)} of tensors ({self.precision}):"
+        rows = [head, f"  {'stage':<9}{'weights':>10}{'working':>11}{'peak':>11}  how"]
+        said = _TEXTS | _DECODES
         for stage in self.stages:
             much = (stage.weights_bytes, stage.working_bytes, stage.peak_bytes)
             over = "" if stage.peak_bytes <= self.budget_bytes else "  OVER THE BUDGET"
             rows.append(
-                f"  {stage.name:<9}"
-                + "".join(f"{_gb(one):>10}" for one in much)
-                + f"  {stage.way}{over}"
+                f"  {stage.name:<8}"
+                + "".join(f"{_size(one):>11}" for one in much)
+                + f"  {said.get(stage.way, stage.way)}{over}"
             )
         rows.append(
-            f"  host: {_gb(self.host_bytes)} of weights and frames at most, and about "
-            f"{_gb(PROCESS_BYTES)} for the process"
+            f"  host: {_size(self.host_bytes)} of weights and frames at most, and about "
+            f"{_size(PROCESS_BYTES)} for the process"
         )
-        if (
-            self.way.place == "stream"
-            and "int" not in self.precision
-            and "fp8" not in self.precision
-        ):
+        if self.way.place == "stream" and not any(one in self.precision for one in SCHEMES):
             rows.append("  infer quantize would halve the weights, or more")
+        if self.decode in ("tiles", "cpu") and self.precision.endswith("VAE float32"):
+            rows.append("  --vae-dtype bfloat16 would nearly halve what decoding takes")
         return "\n".join(rows)
+
+
+CPU_WAYS = (Way(), Way(ffn_chunks=8), Way(ffn_chunks=8, lean=True))
+"""Where the device is the host, nothing is gained by moving weights."""
+
+
+def ways_for(device: str) -> tuple[Way, ...]:
+    """Of placing the transformer, in order of preference."""
+    return CPU_WAYS if device.startswith("cpu") else WAYS
 
 
 def plan_for(asked: str | None, source: Source, recipe: Recipe, machine: Machine) -> Machine:
@@ -157,7 +170,13 @@ def budget_bytes(asked: str | None, device: str) -> int | None:
         if device.startswith("cuda"):
             free, _ = torch.cuda.mem_get_info(device)
             return int(free * FRAGMENTED) - GPU_RESERVE_BYTES // 2  # its context is there already
-        return None if gpu or asked is None else available_host_bytes()
+        found = None if gpu or asked is None else available_host_bytes()
+        if asked is not None and found is None:
+            raise UserError(
+                f"--vram auto: how much memory is free on {device} is not known here",
+                hint="give a number of GB, such as 8",
+            )
+        return found
     try:
         size = float(asked)
     except ValueError:
@@ -165,8 +184,11 @@ def budget_bytes(asked: str | None, device: str) -> int | None:
     if not 0 < size < 10_000:
         raise UserError(f"--vram {asked} is not a number of GB", hint="such as 16, 8, or auto")
     whole = int(size * GIB)
-    if gpu and whole <= GPU_RESERVE_BYTES:
-        raise UserError(f"--vram {asked} is less than a GPU takes for itself", hint="use 2 or more")
+    if gpu and whole <= 2 * GPU_RESERVE_BYTES:
+        raise UserError(
+            f"--vram {asked} leaves too little beside what a GPU takes for itself",
+            hint="use 2 or more",
+        )
     return int(whole * FRAGMENTED) - GPU_RESERVE_BYTES if gpu else whole
 
 
@@ -179,49 +201,66 @@ def available_host_bytes() -> int | None:
         return None
 
 
-def make_plan(source: Source, recipe: Recipe, machine: Machine, budget: int) -> MemoryPlan:
-    """The first way of each stage that is predicted to fit `budget` bytes, else its last."""
-    shapes = Shapes(source, recipe, machine)
-    text = _first([shapes.text(way) for way in TEXT_WAYS], budget, machine.device.startswith("cpu"))
-    decodes = {way: shapes.decode(way) for way in ("whole", "chunks")}
-    decode = "whole"
-    if decodes["whole"].peak_bytes > budget:
-        decode = "chunks"
-        if decodes["chunks"].peak_bytes > budget:
-            decodes["tiles"], decode = shapes.decode("tiles"), "tiles"
-            if decodes["tiles"].peak_bytes > budget and not machine.device.startswith("cpu"):
-                decodes["cpu"], decode = shapes.decode("cpu"), "cpu"
-    chosen = shapes.denoise(WAYS[-1]), WAYS[-1]
-    for way in WAYS:
-        stage = shapes.denoise(way)
-        beside = 0 if way.vae_waits else shapes.weights("transformer")
-        if max(stage.peak_bytes, decodes[decode].peak_bytes + beside) <= budget:
-            chosen = stage, way
+def make_plan(
+    source: Source,
+    recipe: Recipe,
+    machine: Machine,
+    budget: int,
+    *,
+    about: Mapping[str, About] | None = None,
+) -> MemoryPlan:
+    """The first way of each stage that is predicted to fit `budget` bytes, else its last.
+
+    `about` describes quantised parts that are not on disk.
+    """
+    cpu = machine.device.startswith("cpu")
+    shapes = Shapes(source, recipe, machine, about)
+    text = _first(map(shapes.text, TEXT_WAYS[:1] if cpu else TEXT_WAYS), budget)
+    transformer = shapes.weights("transformer")
+    decodes = STEPS_DOWN[:-1] if cpu else STEPS_DOWN
+    decode = _first((shapes.decode(way, beside=transformer * cpu) for way in decodes), budget)
+
+    def fits(way: Way, stage: Stage) -> bool:
+        """Beside a transformer that stays, decoding has to fit too."""
+        stays = not cpu and not way.vae_waits
+        return max(stage.peak_bytes, stays * (decode.peak_bytes + transformer)) <= budget
+
+    for way in ways_for(machine.device):
+        denoise = shapes.denoise(way)
+        if fits(way, denoise):
             break
-    decoding = decodes[decode]
-    if not chosen[1].vae_waits:
-        decoding = replace(
-            decoding, weights_bytes=decoding.weights_bytes + shapes.weights("transformer")
-        )
-    found = quantized.scheme_of(source.folder)
+    if not cpu and not way.vae_waits:
+        decode = replace(decode, weights_bytes=decode.weights_bytes + transformer)
     return MemoryPlan(
         budget_bytes=budget,
         text=text.way,
-        way=chosen[1],
-        decode=decode,
-        stages=(text, chosen[0], decoding),
-        host_bytes=shapes.host(text.way, chosen[1], decode),
-        precision=f"{found + ', ' if found else ''}{machine.dtype}, VAE {machine.vae_dtype}",
+        way=way,
+        decode=decode.way,
+        stages=(text, denoise, decode),
+        host_bytes=shapes.host(way),
+        precision=f"{shapes.scheme}{machine.dtype}, VAE {machine.vae_dtype}",
     )
 
 
 class Shapes:
     """One model, one video: the bytes of each stage in each way. Loads no weights."""
 
-    def __init__(self, source: Source, recipe: Recipe, machine: Machine) -> None:
-        self._source, self._recipe, self._machine = source, recipe, machine
+    def __init__(
+        self,
+        source: Source,
+        recipe: Recipe,
+        machine: Machine,
+        about: Mapping[str, About] | None = None,
+    ) -> None:
+        self._recipe, self._machine = recipe, machine
         self._family: ModelFamily = source.family
         self._shape = source.family.latent_shape(recipe.video)
+        self._about = quantized.about_of(source.folder) if about is None else about
+
+    @property
+    def scheme(self) -> str:
+        """For people: `int8, ` or nothing."""
+        return "".join(f"{one}, " for one in sorted({one.scheme for one in self._about.values()}))
 
     def text(self, way: str) -> Stage:
         """The text encoder on one prompt."""
@@ -235,30 +274,26 @@ class Shapes:
 
         if way == "cpu":
             return Stage(name="text", way=way, weights_bytes=0, working_bytes=0)
-        weights = _bytes(encoder)
+        weights = weights_bytes(encoder)
         if way == "stream":
             _, largest = streamed_bytes(encoder.encoder.block)
-            inside = sum(_bytes(block) for block in encoder.encoder.block)
+            inside = sum(weights_bytes(block) for block in encoder.encoder.block)
             weights += 2 * largest - inside
-        return Stage(
-            name="text",
-            way=way,
-            weights_bytes=weights,
-            working_bytes=self._peak(run),
-        )
+        with _two_blocks(encoder.encoder, "block"):
+            working = self._peak(run)
+        return Stage(name="text", way=way, weights_bytes=weights, working_bytes=working)
 
     def denoise(self, way: Way) -> Stage:
         """All sampling steps, and before them the encoding of a first frame."""
         transformer, vae = self._network("transformer"), self._network("vae")
         recipe, shape = self._recipe, self._shape
-        weights = _bytes(transformer)
+        weights = weights_bytes(transformer)
+        blocks = transformer.blocks
         if way.place == "stream":
-            _, largest = streamed_bytes(transformer.blocks)
-            weights += 2 * largest - sum(_bytes(block) for block in transformer.blocks)
+            _, largest = streamed_bytes(blocks)
+            weights += 2 * largest - sum(weights_bytes(block) for block in blocks)
         if not way.vae_waits:
-            weights += _bytes(vae)
-        for block in transformer.blocks:
-            chunk_ffn(block, way.ffn_chunks)
+            weights += weights_bytes(vae)
         words = torch.empty(
             (1, self._family.defaults.text_tokens, self._family.transformer["text_dim"]),
             dtype=getattr(torch, recipe.dtype),
@@ -271,28 +306,37 @@ class Shapes:
                 transformer,
                 words.clone(),
                 shape=shape,
-                schedule=_few_steps(recipe.flow),
+                schedule=few_steps(recipe.flow),
                 generator=torch.Generator().manual_seed(0),
                 sampler=recipe.sampler,
                 guidance=recipe.guidance,
                 negative_BLD=None if recipe.guidance == 1 else words.clone(),
                 first_BCTHW=torch.empty(first, device="meta") if recipe.image_sha256 else None,
-                per_token=self._family.expand_timesteps and not way.lean,
+                per_token=self._family.expand_timesteps,
             )
 
-        working = self._peak(run)
+        with _two_blocks(transformer) as some:
+            for block in some:
+                chunk_ffn(block, way.ffn_chunks)
+            set_frame_rows(transformer, way.lean)
+            working = self._peak(run)
+            set_frame_rows(transformer, False)
         if recipe.image_sha256:
             pixels = torch.empty((1, 3, 1, recipe.height, recipe.width), device="meta")
             encoding = self._peak(lambda: encode_video(vae, pixels))
-            beside = _bytes(vae) - weights if way.vae_waits else 0  # it works alone then
+            beside = weights_bytes(vae) - weights if way.vae_waits else 0  # it works alone then
             working = max(working, encoding + beside)
-        return Stage(name="denoise", way=way.text(), weights_bytes=weights, working_bytes=working)
+        return Stage(
+            name="denoise",
+            way=way.text(cpu=self._machine.device.startswith("cpu")),
+            weights_bytes=weights,
+            working_bytes=working,
+        )
 
-    def decode(self, way: str) -> Stage:
-        """Latents to frames, the VAE alone on the device."""
+    def decode(self, way: str, *, beside: int = 0) -> Stage:
+        """Latents to frames; `beside` are weights that stay beside the VAE's."""
         vae = self._network("vae")
         shape = self._shape
-        # Beyond a few latents only the finished frames grow.
         size = (1, shape.channels, shape.frames, shape.height, shape.width)
 
         def run() -> object:
@@ -304,50 +348,49 @@ class Shapes:
             return _to_uint8(vae.decode(raw.to(vae.dtype)).sample)
 
         if way == "cpu":
-            return Stage(name="decode", way=_DECODES[way], weights_bytes=0, working_bytes=0)
+            return Stage(name="decode", way=way, weights_bytes=0, working_bytes=0)
         if way == "tiles":
             vae.enable_tiling()
         try:
-            working = self._peak(run)
+            working = self._peak(run, vae)
         finally:
             vae.disable_tiling()
             vae.clear_cache()
         return Stage(
-            name="decode",
-            way=_DECODES[way],
-            weights_bytes=_bytes(vae),
-            working_bytes=working,
+            name="decode", way=way, weights_bytes=weights_bytes(vae) + beside, working_bytes=working
         )
 
     def weights(self, part: str) -> int:
         """Bytes of a part as it is loaded."""
-        return _bytes(self._network(part))
+        return weights_bytes(self._network(part))
 
-    def host(self, text: str, way: Way, decode: str) -> int:
+    def host(self, way: Way) -> int:
         """Most that the host holds of weights and frames at any moment, loading among them."""
         cpu = self._machine.device.startswith("cpu")
-        encoder, transformer, vae = (
-            self.weights(part) for part in ("text_encoder", "transformer", "vae")
-        )
+        encoder, transformer, vae = map(self.weights, ("text_encoder", "transformer", "vae"))
         video = self._recipe
         frames = video.frames * video.height * video.width * 3
-        # Every part is read onto the host first; the two of the video one after the other.
-        denoising = transformer + vae if way.vae_waits or cpu else max(transformer, vae)
-        decoding = frames + (transformer if way.vae_waits or cpu else 0) + (vae if cpu else 0)
+        stays = cpu or way.vae_waits
+        # Every part is read onto the host first; without a wait one goes before the next comes.
+        denoising = transformer + vae if stays else max(transformer, vae)
+        decoding = frames + transformer * stays + vae * cpu
         return max(encoder, denoising, decoding)
 
-    def _peak(self, run: Callable[[], object]) -> int:
-        return peak_bytes(run, self._machine.device)
+    def _peak(self, run: Callable[[], object], vae: Any = None) -> int:
+        return peak_bytes(run, self._machine.device, vae=vae)
 
     @functools.cache  # noqa: B019 (it lives as long as one plan)
     def _network(self, part: str) -> Any:
         machine = self._machine
         if part == "vae":
-            dtype = getattr(torch, machine.vae_dtype)
-            return wan.build_meta(self._family, "vae").to(dtype).eval()
-        folder = self._source.folder / part
-        about = quantized.read_about(folder) if quantized.is_quantized(folder) else None
-        return quantized.build(self._family, part, machine.dtype, about).to("meta")
+            vae = wan.build_meta(self._family, "vae").eval()
+            device_profile.set_convolutions(vae, device_profile.convolution_of(machine.device))
+            return torch.nn.Module.to(vae, getattr(torch, machine.vae_dtype))
+        network = quantized.build(self._family, part, machine.dtype, self._about.get(part))
+        network = network.to("meta")
+        if part == "text_encoder":
+            network.tie_weights()  # its embedding is there once
+        return network
 
 
 _DECODES = {
@@ -357,10 +400,26 @@ _DECODES = {
     "cpu": "on the CPU",
 }
 assert tuple(_DECODES) == STEPS_DOWN
+_TEXTS = {"device": "whole", "stream": "block by block from the host", "cpu": "on the CPU"}
+assert tuple(_TEXTS) == TEXT_WAYS
 
 
-def _few_steps(flow: FlowSchedule) -> FlowSchedule:
-    """Its first steps: from the third on nothing new is held."""
+@contextlib.contextmanager
+def _two_blocks(network: Any, name: str = "blocks") -> Iterator[Any]:
+    """Two blocks stand for all: none holds anything of another.
+
+    The first, which may be packed otherwise than the one from the middle.
+    """
+    blocks = getattr(network, name)
+    setattr(network, name, torch.nn.ModuleList([blocks[0], blocks[len(blocks) // 2]]))
+    try:
+        yield getattr(network, name)
+    finally:
+        setattr(network, name, blocks)
+
+
+def few_steps(flow: FlowSchedule) -> FlowSchedule:
+    """Its first steps, which hold as much as all: from the third on nothing new is held."""
     if flow.steps <= 3:
         return flow
     return replace(flow, sigmas=(*flow.sigmas[:3], flow.sigmas[-1]), timesteps=flow.timesteps[:3])
@@ -371,15 +430,19 @@ def _to_uint8(video: Tensor) -> Tensor:
     return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 
-def _first(stages: list[Stage], budget: int, cpu: bool) -> Stage:
-    ways = [stage for stage in stages if not (cpu and stage.way == "cpu")]
-    return next((stage for stage in ways if stage.peak_bytes <= budget), ways[-1])
+def _first(stages: Iterable[Stage], budget: int) -> Stage:
+    """The first that fits, else the last; no later one is computed."""
+    for stage in stages:
+        if stage.peak_bytes <= budget:
+            break
+    return stage
 
 
-def _bytes(network: Any) -> int:
+def weights_bytes(network: Any) -> int:
+    """Of all parameters and buffers, shared ones once."""
     seen = {id(one): one.nbytes for one in (*network.parameters(), *network.buffers())}
     return sum(seen.values())
 
 
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / GIB:.2f} GiB" if count >= GIB // 10 else f"{count / (1 << 20):.1f} MiB"

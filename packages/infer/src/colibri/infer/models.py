@@ -113,7 +113,7 @@ def load(source: Source, machine: Machine, *parts: str) -> wan.WanModel:
     """Some parts of a model, on the device. UserError in one sentence for damaged files."""
     from transformers.utils import logging
 
-    from colibri.infer import quantized
+    from colibri.infer import device_profile, quantized
 
     logging.disable_progress_bar()  # its bars are of seconds, among ours of minutes
 
@@ -126,7 +126,10 @@ def load(source: Source, machine: Machine, *parts: str) -> wan.WanModel:
             device=machine.device,
         )
 
-    return quantized.load(source.folder, parts, plain, dtype=machine.dtype, device=machine.device)
+    model = quantized.load(source.folder, parts, plain, dtype=machine.dtype, device=machine.device)
+    if model.vae is not None:
+        device_profile.set_convolutions(model.vae, device_profile.convolution_of(machine.device))
+    return model
 
 
 def versions() -> dict[str, Any]:

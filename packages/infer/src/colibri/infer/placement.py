@@ -12,8 +12,9 @@ from torch import nn
 
 from colibri.core import wan
 from colibri.core.errors import UserError
+from colibri.core.wan.rows import set_frame_rows
 from colibri.infer.decode import free_memory
-from colibri.infer.memory import WAYS, Way
+from colibri.infer.memory import Way, ways_for
 from colibri.infer.models import Machine
 from colibri.infer.stream_weights import BlockStream, chunk_ffn
 
@@ -104,11 +105,12 @@ def step_down(model: wan.WanModel) -> Way | None:
     placed = _find(model)
     if placed is None:
         return None
-    index = WAYS.index(placed.way) + 1
-    if index == len(WAYS):
+    ways = ways_for(placed.device)
+    index = ways.index(placed.way) + 1
+    if index == len(ways):
         return None
-    _set(model, WAYS[index])
-    return WAYS[index]
+    _set(model, ways[index])
+    return ways[index]
 
 
 def stream_encoder(encoder: Any, device: str) -> BlockStream:
@@ -134,6 +136,7 @@ def _set(model: wan.WanModel, way: Way) -> None:
     free_memory()
     for block in model.transformer.blocks:
         chunk_ffn(block, way.ffn_chunks)
+    set_frame_rows(model.transformer, way.lean)
     if way.place == "stream":
         if model.transformer.blocks[0]._compiled_call_impl is not None:
             raise UserError("--compile cannot be used with weights that stream")

@@ -27,14 +27,14 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
 from colibri.core.shards import write_json_whole
 from colibri.infer import models, quantized
-from colibri.infer.config import QuantizeConfig
+from colibri.infer.config import QuantizeConfig, Scheme
 from colibri.infer.decode import Say, free_memory
 from colibri.infer.denoise import denoise, encode_prompts, needed_prompts
 from colibri.infer.finish import decode_clip
 from colibri.infer.hashes import hash_parts
 from colibri.infer.jobs import job_of
 from colibri.infer.models import Source
-from colibri.infer.quantized import ABOUT, FORMAT, GROUP, PARTS, Scheme, pack, unpack
+from colibri.infer.quantized import ABOUT, FORMAT, GROUP, PARTS, About, pack, unpack
 from colibri.infer.settings import make_recipes
 
 REPORT = "quantization.json"
@@ -176,6 +176,22 @@ def quantizable(family: wan.ModelFamily, part: str, keep_blocks: int) -> dict[st
             continue
         found[name] = (layer.out_features, layer.in_features)
     return found
+
+
+def about_as(
+    family: wan.ModelFamily, scheme: Scheme, keep_blocks: int = QuantizeConfig.keep_blocks
+) -> dict[str, About]:
+    """What `quantize` would say of each part, for a plan: no files, no hashes."""
+    return {
+        part: About(
+            format=FORMAT,
+            scheme=scheme,
+            layers=tuple(quantizable(family, part, keep_blocks)),
+            files={},
+            source="",
+        )
+        for part in PARTS
+    }
 
 
 def sqnr_db(signal: Tensor, other: Tensor) -> float:

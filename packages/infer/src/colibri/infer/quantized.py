@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
 from colibri.core.wan.family import ModelFamily
 from colibri.core.wan.model import kept_in_float32, network_class
+from colibri.infer.config import Scheme
 from colibri.infer.hashes import hash_kept
 
-Scheme = Literal["int8", "int8-dynamic", "fp8", "int4"]
 SCHEMES: tuple[Scheme, ...] = ("int8", "int8-dynamic", "fp8", "int4")
 
 ABOUT = "quantized.json"
@@ -226,8 +226,13 @@ def is_quantized(folder: Path) -> bool:
 
 def scheme_of(folder: Path) -> str | None:
     """What a model folder's weights are: `int8` and so on, None where nothing is quantised."""
-    found = {read_about(folder / part).scheme for part in PARTS if is_quantized(folder / part)}
+    found = {about.scheme for about in about_of(folder).values()}
     return "+".join(sorted(found)) or None
+
+
+def about_of(folder: Path) -> dict[str, "About"]:
+    """What is said of each quantised part of a model folder."""
+    return {part: read_about(folder / part) for part in PARTS if is_quantized(folder / part)}
 
 
 PARTS = ("text_encoder", "transformer")

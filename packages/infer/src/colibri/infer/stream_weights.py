@@ -4,6 +4,7 @@ A forward reads each block's weights once, in one copy from pinned memory into o
 three steps read them three times. The numbers are the same, so the frames are.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,10 +38,10 @@ class BlockStream:
         self.bytes_read = 0
         """Copied to the device so far."""
         self._places = [_layout(block) for block in blocks]
-        pin = self.device.type == "cuda"
-        self._host = [_host_bytes(places, pin) for places in self._places]
-        for places, host in zip(self._places, self._host, strict=True):
-            _point(places, host)
+        self._host = []
+        for places in self._places:  # one by one: never two copies of all
+            self._host.append(_host_bytes(places, pin=self.device.type == "cuda"))
+            _point(places, self._host[-1])
         self._hooks = []
         for index, block in enumerate(blocks):
             before, after = self._before(index), self._after()
@@ -178,15 +179,23 @@ def _size(places: list[Place]) -> int:
     return last.offset + -(-width // ALIGN_BYTES) * ALIGN_BYTES
 
 
-def _host_bytes(places: list[Place], pin: bool) -> Tensor:
-    size = _size(places)
-    try:
-        host = torch.empty(size, dtype=torch.uint8, pin_memory=pin)
-    except RuntimeError:  # no more memory can be pinned: slower copies, the same numbers
-        host = torch.empty(size, dtype=torch.uint8)
+def _host_bytes(places: list[Place], *, pin: bool) -> Tensor:
+    host = torch.empty(_size(places), dtype=torch.uint8)
     for place in places:
         _view(place, host).copy_(_tensor(place))
+    if pin:
+        _pin(host)
     return host
+
+
+def _pin(host: Tensor) -> None:
+    """Pin memory where it is: PyTorch's own pinned memory comes in powers of two.
+
+    Where no more can be pinned copies are slower and the numbers the same.
+    """
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(host.data_ptr(), host.nbytes, 1)) == 0:
+        weakref.finalize(host.untyped_storage(), runtime.cudaHostUnregister, host.data_ptr())
 
 
 def _tensor(place: Place) -> Tensor:

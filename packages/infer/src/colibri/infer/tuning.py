@@ -8,6 +8,7 @@ from typing import Any
 
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
+from colibri.infer import device_profile
 from colibri.infer.hashes import hash_kept
 from colibri.infer.models import Machine
 from colibri.infer.recipe import LoraUse
@@ -61,9 +62,14 @@ def add_loras(transformer: Any, loras: Sequence[LoraUse]) -> None:
 
 
 def choose_attention(asked: str | None, machine: Machine) -> str | None:
-    """The backend to use: what was asked, else flash where it is installed, else None."""
+    """The backend to use: what was asked, else what `infer doctor` found fastest here, else flash
+    where it is installed, else None."""
     if asked is not None:
         return asked.lower()
+    if profile := device_profile.find(machine.device):
+        best = profile.chosen.attention
+        measured = {one.dtype for one in profile.trials if one.kind == "attention"}
+        return best if best != "native" and machine.dtype in measured else None
     half = machine.dtype in ("bfloat16", "float16")
     if machine.device.startswith("cuda") and half and importlib.util.find_spec("flash_attn"):
         return "flash"

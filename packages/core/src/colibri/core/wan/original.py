@@ -33,6 +33,8 @@ HUB_FILES = ("config.json", "*.safetensors", f"*{INDEX}", "*VAE*.pth", "models_t
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "module.")
 """What trainers and ComfyUI put before the names."""
+_WRAPPED = re.compile(r"\b(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
+"""What FSDP, checkpointing and torch.compile put into the names."""
 NESTED = ("generator_ema", "generator", "state_dict", "model")
 """Where training checkpoints keep the weights (Self-Forcing, VideoX-Fun), first match."""
 HEAD_DIM = 128
@@ -300,7 +302,8 @@ def _unpickled(file: Path, device: str) -> "dict[str, Tensor]":
 
 
 def _plain(named: Mapping[str, T]) -> dict[str, T]:
-    """Names without what trainers and other programs put before them."""
+    """Names without what trainers and other programs put before and into them."""
+    named = {_WRAPPED.sub("", name): value for name, value in named.items()}
     for prefix in PREFIXES:
         if any(name.startswith(f"{prefix}patch_embedding.") for name in named):
             return {name.removeprefix(prefix): value for name, value in named.items()}
