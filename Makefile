@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench. Everything is installed into .venv from the registry.
+# make setup | demo | test | lint | bench | site | wheels. Everything is installed into .venv from the registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ EDITABLE := $(foreach package,$(PACKAGES),-e packages/$(package))
 VLLM := .venv-vllm
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup setup-vllm demo test test-fast lint bench clean
+.PHONY: setup setup-vllm demo site wheels test test-fast lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -28,12 +28,22 @@ $(VLLM)/.ready: constraints-vllm.txt packages/core/pyproject.toml packages/curat
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# The whole chain on two cores: clips -> shards -> light decoder and three-step student -> videos ->
+# out/demo/report.html. Says what it does; run again, it does what has changed.
 demo: setup
-	$(BIN)/curate run --sources magicmotion,openvid,humanvid --out out/demo
+	$(BIN)/python pipelines/run.py tiny --out out/demo
+
+site: setup
+	$(BIN)/mkdocs build --quiet --strict --site-dir out/site
+	@echo "The site: $(CURDIR)/out/site/index.html"
+
+wheels: setup
+	for package in $(PACKAGES); do $(BIN)/python -m build --no-isolation --wheel --outdir dist packages/$$package; done
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
 test-fast: setup

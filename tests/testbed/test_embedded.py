@@ -11,7 +11,13 @@ from colibri.testbed import embedded
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A teacher of two parts and a student of one."""
-    index = {"_class_name": "WanPipeline", "transformer": ["a", "b"], "vae": ["a", "b"]}
+    index = {
+        "_class_name": "WanPipeline",
+        "boundary_ratio": None,
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "transformer_2": [None, None],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
     for name, parts in (("tiny-ti2v", ("transformer", "vae")), ("student", ("transformer",))):
         for part in parts:
             (tmp_path / "data" / name / part).mkdir(parents=True)

@@ -31,7 +31,8 @@ def embedded_model(name: str) -> Path:
             hint=f"it has {', '.join(names)}" if names else "name a folder or a hub id",
         )
     index = json.loads((own / "model_index.json").read_text("utf-8"))
-    shared = [part for part in index if not part.startswith("_") and not (own / part).is_dir()]
+    parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0]]
+    shared = [part for part in parts if not (own / part).is_dir()]
     return _joined(own, [DATA / TEACHER / part for part in shared]) if shared else own
 
 
