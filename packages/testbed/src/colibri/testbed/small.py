@@ -1,8 +1,9 @@
 """The small world: simple enough to train tiny video models in, 17 frames of 64x64 at 8 a second.
 
 Shapes never touch each other or the edge, and move evenly in one direction. They have two sizes,
-two speeds, and start on a grid of 8 pixels: a model of a few million parameters, trained on a CPU,
-learns to draw them sharply. `free` scenes have any size, place and speed.
+two speeds, start on a grid of 8 pixels, and share no colour with a plain background: a model of a
+few million parameters, trained on a CPU, learns to draw them sharply. `free` scenes have any size,
+place, speed and colour.
 """
 
 import math
@@ -32,17 +33,23 @@ FPS = 8.0
 SECONDS = (FRAMES - 1) / FPS
 """From the first frame to the last."""
 
-COLOUR_NAMES = ("red", "blue", "yellow", "green", "purple", "orange", "white", "pink")
+COLOUR_NAMES = ("red", "yellow", "green", "orange", "white", "pink")
+FREE_COLOUR_NAMES = ("red", "blue", "yellow", "green", "purple", "orange", "white", "pink")
 PLACES: tuple[tuple[BackgroundName, str], ...] = (
-    ("plain", "red"),
     ("plain", "blue"),
-    ("plain", "green"),
     ("plain", "purple"),
     ("meadow", "white"),
     ("sea", "white"),
     ("night", "white"),
 )
 """Backgrounds with their colour; only a plain one shows it."""
+FREE_PLACES: tuple[tuple[BackgroundName, str], ...] = (
+    ("plain", "red"),
+    ("plain", "blue"),
+    ("plain", "green"),
+    ("plain", "purple"),
+    *PLACES[2:],
+)
 
 Part = Literal["train", "held-out"]
 
@@ -77,9 +84,11 @@ def small_clip(scene: Scene, *, frames: int = FRAMES, side: int = SIDE) -> NDArr
 
 
 def _any_scene(rng: np.random.Generator, *, free: bool) -> Scene:
-    background, colour = PLACES[int(rng.integers(len(PLACES)))]
+    places = FREE_PLACES if free else PLACES
+    background, colour = places[int(rng.integers(len(places)))]
     taken = near_colours(background) | ({colour} if background == "plain" else set())
-    colours = [str(name) for name in rng.permutation(COLOUR_NAMES) if name not in taken]
+    names = rng.permutation(FREE_COLOUR_NAMES if free else COLOUR_NAMES)
+    colours = [str(name) for name in names if name not in taken]
     shapes: tuple[Shape, ...]
     if rng.random() < 0.7:
         shapes = (_shape(rng, colours[0], (FREE_ALONE if free else GRID_ALONE), MOTIONS),)
