@@ -51,6 +51,7 @@ def save_student(setup: Setup, *, step: int) -> Path | None:
         ),
     )
     folder = config.out / "student"
+    wan.hush()
     wan.save(model, folder)
     table = to_table(config)
     for key in ("out", "encoded", "device", "plan", "start"):

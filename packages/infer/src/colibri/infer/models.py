@@ -111,11 +111,9 @@ def choose_machine(
 
 def load(source: Source, machine: Machine, *parts: str) -> wan.WanModel:
     """Some parts of a model, on the device. UserError in one sentence for damaged files."""
-    from transformers.utils import logging
-
     from colibri.infer import device_profile, quantized
 
-    logging.disable_progress_bar()  # its bars are of seconds, among ours of minutes
+    wan.hush()
 
     def plain(some: tuple[str, ...]) -> wan.WanModel:
         return wan.load(

@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if importlib.util.find_spec(needed) is None:
                 hint = "pip install 'colibri-testbed[train]'"
                 raise UserError(f"training needs {needed}, which is not installed", hint=hint)
-        _quiet()
+        from colibri.core import wan
+
+        wan.hush()
         if part == "vae":
             _vae(**options)
         elif part == "dit":
@@ -103,16 +105,6 @@ def _family(vae: Path, dit: Path, out: Path, seed: int, videos: int) -> None:
 
     save_family(vae, dit, out, seed=seed)
     _say(write_card(out, videos=videos))
-
-
-def _quiet() -> None:
-    """No bars of milliseconds and no advice of libraries among our lines."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging
-
-    for one in (logging, diffusers_logging):
-        one.set_verbosity_error()
-        one.disable_progress_bar()
 
 
 def _given(options: dict[str, object]) -> dict[str, object]:

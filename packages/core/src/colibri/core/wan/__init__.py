@@ -6,7 +6,16 @@ no torch, using it does.
 """
 
 from colibri.core.wan.family import FAMILIES, Causal, Defaults, ModelFamily
-from colibri.core.wan.folder import ABOUT, FORMAT, describe, find_folder, load, part_files, save
+from colibri.core.wan.folder import (
+    ABOUT,
+    FORMAT,
+    describe,
+    find_folder,
+    hush,
+    load,
+    part_files,
+    save,
+)
 from colibri.core.wan.model import (
     PARTS,
     WEIGHTS,
@@ -34,6 +43,7 @@ __all__ = [
     "build_meta",
     "describe",
     "find_folder",
+    "hush",
     "load",
     "measure",
     "part_files",

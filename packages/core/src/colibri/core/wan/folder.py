@@ -127,6 +127,16 @@ def describe(folder: Path) -> tuple[ModelFamily, FlowSchedule | None]:
     return _with_about(folder / ABOUT, family)
 
 
+def hush() -> None:
+    """Keep the libraries' bars of milliseconds, and their advice, out of a command's own lines."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    for one in (logging, diffusers_logging):
+        one.set_verbosity_error()
+        one.disable_progress_bar()
+
+
 def part_files(folder: Path, part: str) -> tuple[Path, ...]:
     """The files that hold a part of a model, in order of their names, whatever its layout."""
     if original.is_original(folder):
