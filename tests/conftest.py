@@ -1,8 +1,16 @@
 """What several rooms' tests share: the sample of the three data sets, written once."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Commands that tests start can be interrupted, also where the tests run in the background: a
+    shell makes those ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
