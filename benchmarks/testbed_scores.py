@@ -11,20 +11,19 @@ import json
 import platform
 import time
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
+from colibri.testbed.embedded import TEACHER, embedded_model
 from colibri.testbed.score import score
 from colibri.testbed.small import small_clip
 
 
 def main() -> None:
     """Print the table, and write it with versions if asked."""
-    shipped = Path(str(files("colibri.testbed") / "data" / "tiny-ti2v"))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=shipped, help="folder of a tiny family")
+    parser.add_argument("--model", type=Path, help="folder of a tiny family; the embedded one")
     parser.add_argument("--videos", type=int, default=64, help="half as many from an image")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file")
@@ -41,8 +40,9 @@ def main() -> None:
         score_text,
     )
 
+    folder = options.model or embedded_model(TEACHER)
     scenes = held_out_scenes(options.videos, seed=options.seed)
-    pipeline = load_family(options.model)
+    pipeline = load_family(folder)
     rendered = tuple(score(small_clip(scene), scene) for scene in scenes)
     tables = {"rendered": FamilyScores(scores=rendered, first_frame_db=None)}
     seconds = {}
@@ -67,7 +67,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "machine": platform.processor() or platform.machine(),
             "torch": torch.__version__,
-            "weights": family_hash(options.model),
+            "weights": family_hash(folder),
             "videos": options.videos,
             "seconds": seconds,
             "scores": {name: [asdict(one) for one in t.scores] for name, t in tables.items()},

@@ -109,6 +109,23 @@ def test_a_video_with_a_lora_is_replayed_and_a_changed_file_refused(
         replay(one.video, ReplayConfig(device="cpu"), say=quiet)
 
 
+def test_a_backend_is_the_models_own(ti2v: Path) -> None:
+    from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+    transformer = wan.load(ti2v, parts=("transformer",)).transformer
+    tuning.set_attention(transformer, "_native_flash")  # it takes no mask
+    q, mask = torch.ones(1, 2, 1, 8), torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="attn_mask"):
+        dispatch_attention_fn(
+            q,
+            q,
+            q,
+            attn_mask=mask,
+            backend=transformer.blocks[0].attn1.processor._attention_backend,
+        )
+    assert dispatch_attention_fn(q, q, q, attn_mask=mask).shape == q.shape
+
+
 def test_attention_backends_give_the_same_and_missing_ones_one_sentence(ti2v: Path) -> None:
     transformer = wan.load(ti2v, parts=("transformer",)).transformer
     tuning.set_attention(transformer, "native")

@@ -1,10 +1,12 @@
 """Tiny random decoders and teachers for the tests of the light decoders."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from colibri.vae.config import TrainConfig
 from colibri.vae.light import LightConfig, LightDecoder, light_config
 
 SMALL_VAE = {
@@ -34,6 +36,35 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def vae_folder(teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher as a folder."""
+    folder = tmp_path_factory.mktemp("teacher") / "vae"
+    teacher.save_pretrained(folder)
+    return folder
+
+
+def small_training(vae_folder: Path, out: Path, **changes: Any) -> TrainConfig:
+    """A run of four steps at the smallest size."""
+    plain = {
+        "teacher": str(vae_folder),
+        "out": out,
+        "size": "micro",
+        "frames": 5,
+        "crop": (32, 32),
+        "accumulate": 1,
+        "steps": 4,
+        "lr": 2e-3,
+        "warmup": 1,
+        "precision": "fp32",
+        "device": "cpu",
+        "save_every": 2,
+        "log_every": 1,
+        "preview_every": 0,
+    }
+    return TrainConfig(**(plain | changes))
 
 
 def small_config(*, causal: bool, teacher: Any = SMALL_VAE) -> LightConfig:

@@ -15,43 +15,18 @@ from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae.cli import main
 from colibri.vae.clips import Cut, open_source, read_cut
-from colibri.vae.config import EncodeConfig, LossConfig, TrainConfig
+from colibri.vae.config import EncodeConfig, LossConfig
 from colibri.vae.encode import encode
 from colibri.vae.train import train
 
+from .conftest import small_training
+
 CODEC = Codec(time=4, space=8, channels=16)
-
-
-@pytest.fixture(scope="module")
-def vae_folder(teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "vae"
-    teacher.save_pretrained(folder)
-    return folder
 
 
 def _encoding(vae_folder: Path, out: Path, **changes: Any) -> EncodeConfig:
     plain: dict[str, Any] = {"count": 5, "cuts": 2, "frames": 5, "crop": (32, 32), "shard": 4}
     return EncodeConfig(teacher=str(vae_folder), out=out, device="cpu", **(plain | changes))
-
-
-def _training(vae_folder: Path, out: Path, **changes: Any) -> TrainConfig:
-    plain = {
-        "teacher": str(vae_folder),
-        "out": out,
-        "size": "micro",
-        "frames": 5,
-        "crop": (32, 32),
-        "accumulate": 1,
-        "steps": 4,
-        "lr": 2e-3,
-        "warmup": 1,
-        "precision": "fp32",
-        "device": "cpu",
-        "save_every": 2,
-        "log_every": 1,
-        "preview_every": 0,
-    }
-    return TrainConfig(**(plain | changes))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -104,10 +79,12 @@ def test_training_from_kept_latents_is_training_from_clips(
     vae_folder: Path, tmp_path: Path
 ) -> None:
     encode(_encoding(vae_folder, tmp_path / "latents"))
-    trained = train(_training(vae_folder, tmp_path / "a", latents=tmp_path / "latents"))
-    again = train(_training(vae_folder, tmp_path / "b", latents=tmp_path / "latents", stop_after=2))
+    trained = train(small_training(vae_folder, tmp_path / "a", latents=tmp_path / "latents"))
+    again = train(
+        small_training(vae_folder, tmp_path / "b", latents=tmp_path / "latents", stop_after=2)
+    )
     assert again.folder is None
-    again = train(_training(vae_folder, tmp_path / "b", latents=tmp_path / "latents"))
+    again = train(small_training(vae_folder, tmp_path / "b", latents=tmp_path / "latents"))
     assert trained.sha256 is not None
     assert again.sha256 == trained.sha256
     facts = json.loads((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()[0])
@@ -127,7 +104,7 @@ def test_unreadable_clips_are_counted_and_the_run_goes_on(vae_folder: Path, tmp_
     assert str(tmp_path) not in "".join(
         data.decode("latin-1") for data in _files(tmp_path / "out").values()
     )
-    config = _training(vae_folder, tmp_path / "run", clips=clips, latents=tmp_path / "out")
+    config = small_training(vae_folder, tmp_path / "run", clips=clips, latents=tmp_path / "out")
     assert train(config).folder is not None
     # other clips than those that were encoded
     shutil.move(clips / "broken.mp4", clips / "zzz.mp4")
@@ -151,7 +128,7 @@ def test_a_changed_clip_is_noticed(vae_folder: Path, tmp_path: Path) -> None:
         table["pixels"] = "0" * 64
     write_latents(path, found.latents, codec=CODEC, vae_hash=found.vae_hash, recipe={"cuts": cuts})
     with pytest.raises(UserError, match="not the pixels that were encoded"):
-        train(_training(vae_folder, tmp_path / "run", latents=latents))
+        train(small_training(vae_folder, tmp_path / "run", latents=latents))
 
 
 def test_latents_that_do_not_fit_are_one_sentence(
@@ -161,21 +138,21 @@ def test_latents_that_do_not_fit_are_one_sentence(
 
     latents = tmp_path / "latents"
     with pytest.raises(UserError, match="make them with vae encode"):
-        train(_training(vae_folder, tmp_path / "a", latents=latents))
+        train(small_training(vae_folder, tmp_path / "a", latents=latents))
     with pytest.raises(Killed):
         encode(_encoding(vae_folder, latents), after_shard=_kill)
     with pytest.raises(UserError, match="run the same vae encode again"):
-        train(_training(vae_folder, tmp_path / "b", latents=latents))
+        train(small_training(vae_folder, tmp_path / "b", latents=latents))
     with pytest.raises(UserError, match="another cuts"):
         encode(_encoding(vae_folder, latents, cuts=1))
     encode(_encoding(vae_folder, latents))
     with pytest.raises(UserError, match="pass --frames 5 --crop 32x32"):
-        train(_training(vae_folder, tmp_path / "c", latents=latents, frames=9))
+        train(small_training(vae_folder, tmp_path / "c", latents=latents, frames=9))
     other = tmp_path / "other"
     torch.manual_seed(9)
     AutoencoderKLWan(**dict(teacher.config)).save_pretrained(other)
     with pytest.raises(UserError, match="was encoded by another VAE"):
-        train(_training(other, tmp_path / "d", latents=latents))
+        train(small_training(other, tmp_path / "d", latents=latents))
     with pytest.raises(UserError, match="another vae_hash"):
         encode(_encoding(other, latents))
 
@@ -213,7 +190,7 @@ def test_made_latents_train_towards_what_the_teacher_decodes(
 ) -> None:
     made = _made(vae_folder, tmp_path / "made")
     only = {"made": made, "made_share": 1.0, "losses": LossConfig(teacher_output=1.0)}
-    train(_training(vae_folder, tmp_path / "run", steps=30, **only))
+    train(small_training(vae_folder, tmp_path / "run", steps=30, **only))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     facts = [json.loads(line) for line in lines]
     assert "kl" not in facts[0]  # no encoder had a part in it
@@ -224,7 +201,7 @@ def test_made_latents_train_towards_what_the_teacher_decodes(
 
 def test_made_latents_come_in_between_clips(vae_folder: Path, tmp_path: Path) -> None:
     made = _made(vae_folder, tmp_path / "made")
-    train(_training(vae_folder, tmp_path / "run", steps=12, made=made, made_share=0.5))
+    train(small_training(vae_folder, tmp_path / "run", steps=12, made=made, made_share=0.5))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     encoded = ["kl" in json.loads(line) for line in lines]
     assert 0 < sum(encoded) < 12
@@ -233,10 +210,10 @@ def test_made_latents_come_in_between_clips(vae_folder: Path, tmp_path: Path) ->
 def test_made_latents_that_do_not_fit_are_one_sentence(vae_folder: Path, tmp_path: Path) -> None:
     short = _made(vae_folder, tmp_path / "short", frames=1)
     with pytest.raises(UserError, match="no latents of at least 2x4x4"):
-        train(_training(vae_folder, tmp_path / "a", made=short))
+        train(small_training(vae_folder, tmp_path / "a", made=short))
     foreign = tmp_path / "foreign"
     write_latents(
         foreign / "x.safetensors", {"clip": torch.zeros(16, 3, 6, 6)}, codec=CODEC, vae_hash="f00"
     )
     with pytest.raises(UserError, match="was encoded by another VAE"):
-        train(_training(vae_folder, tmp_path / "b", made=foreign))
+        train(small_training(vae_folder, tmp_path / "b", made=foreign))

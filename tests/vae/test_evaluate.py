@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,13 +22,6 @@ SMALL = [
     *("--steps", "30", "--warmup", "1", "--precision", "fp32", "--device", "cpu"),
     *("--save-every", "2", "--preview-every", "0"),
 ]
-
-
-@pytest.fixture(scope="module")
-def vae_folder(teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "vae"
-    teacher.save_pretrained(folder)
-    return folder
 
 
 def _clip(frames: int = 17) -> torch.Tensor:

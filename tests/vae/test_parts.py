@@ -17,7 +17,7 @@ from colibri.core.wan.decoder import LatentStats
 from colibri.vae import load_decoder
 from colibri.vae.bench import KINDS, bench, counted_flops, measure, peak_bytes
 from colibri.vae.cli import main
-from colibri.vae.config import BenchConfig, EvaluateConfig, LossConfig, TrainConfig
+from colibri.vae.config import BenchConfig, EvaluateConfig, LossConfig
 from colibri.vae.decode import Plan
 from colibri.vae.evaluate import evaluate
 from colibri.vae.fvd import Fvd, frechet_distance
@@ -30,34 +30,7 @@ from colibri.vae.taehv import PreviewDecoder
 from colibri.vae.train import plan, train
 from safetensors.torch import load_file
 
-from .conftest import SMALL_VAE, latents, small_config, small_decoder
-
-
-@pytest.fixture(scope="module")
-def vae_folder(teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "vae"
-    teacher.save_pretrained(folder)
-    return folder
-
-
-def _config(vae_folder: Path, out: Path, **changes: Any) -> TrainConfig:
-    plain = {
-        "teacher": str(vae_folder),
-        "out": out,
-        "size": "micro",
-        "frames": 5,
-        "crop": (32, 32),
-        "accumulate": 1,
-        "steps": 4,
-        "lr": 2e-3,
-        "warmup": 1,
-        "precision": "fp32",
-        "device": "cpu",
-        "save_every": 2,
-        "log_every": 1,
-        "preview_every": 0,
-    }
-    return TrainConfig(**(plain | changes))
+from .conftest import SMALL_VAE, latents, small_config, small_decoder, small_training
 
 
 def _facts(out: Path) -> list[dict[str, float]]:
@@ -102,22 +75,22 @@ def test_bands_weigh_an_edge_more_than_its_area() -> None:
 
 def test_a_run_with_a_judge_goes_on_to_the_same_bits(vae_folder: Path, tmp_path: Path) -> None:
     terms = {"losses": LossConfig(gan=0.1, multiscale=0.5), "gan_from": 1}
-    straight = train(_config(vae_folder, tmp_path / "a", **terms))
-    train(_config(vae_folder, tmp_path / "b", stop_after=2, **terms))
-    resumed = train(_config(vae_folder, tmp_path / "b", **terms))
+    straight = train(small_training(vae_folder, tmp_path / "a", **terms))
+    train(small_training(vae_folder, tmp_path / "b", stop_after=2, **terms))
+    resumed = train(small_training(vae_folder, tmp_path / "b", **terms))
     assert straight.sha256 is not None
     assert resumed.sha256 == straight.sha256
     facts = _facts(tmp_path / "a")
     assert "gan" not in facts[0]
     assert {"gan", "judge", "multiscale"} <= set(facts[1])
-    without = train(_config(vae_folder, tmp_path / "c", losses=LossConfig(multiscale=0.5)))
+    without = train(small_training(vae_folder, tmp_path / "c", losses=LossConfig(multiscale=0.5)))
     assert without.sha256 != straight.sha256
 
 
 def test_accumulating_with_a_judge_is_a_batch_of_two(vae_folder: Path, tmp_path: Path) -> None:
     exact = {"precision": "fp64", "steps": 2, "losses": LossConfig(gan=0.1, multiscale=0.3)}
-    batched = train(_config(vae_folder, tmp_path / "a", batch=2, **exact))
-    summed = train(_config(vae_folder, tmp_path / "b", accumulate=2, **exact))
+    batched = train(small_training(vae_folder, tmp_path / "a", batch=2, **exact))
+    summed = train(small_training(vae_folder, tmp_path / "b", accumulate=2, **exact))
     name = "diffusion_pytorch_model.safetensors"
     assert batched.folder is not None
     assert summed.folder is not None
@@ -195,7 +168,7 @@ def test_a_step_of_the_whole_teacher_is_its_resampling_of_an_even_picture() -> N
 
 def test_a_run_begins_with_the_teachers_channels(vae_folder: Path, tmp_path: Path) -> None:
     still = {"init": Path("teacher"), "lr": 1e-12, "steps": 1}
-    trained = train(_config(vae_folder, tmp_path / "a", **still))
+    trained = train(small_training(vae_folder, tmp_path / "a", **still))
     assert trained.folder is not None
     from colibri.vae.load import load_teacher
 
@@ -234,7 +207,9 @@ def test_a_teacher_without_patches_gives_its_channels_too(causal: bool) -> None:
 
 
 def test_a_2d_decoder_trains_saves_and_streams(vae_folder: Path, tmp_path: Path) -> None:
-    config = _config(vae_folder, tmp_path / "a", kind="2d", steps=25, batch=2, preview_every=25)
+    config = small_training(
+        vae_folder, tmp_path / "a", kind="2d", steps=25, batch=2, preview_every=25
+    )
     trained = train(config)
     facts = _facts(tmp_path / "a")
     assert facts[-1]["l1"] < 0.9 * facts[0]["l1"]
@@ -248,19 +223,21 @@ def test_a_2d_decoder_trains_saves_and_streams(vae_folder: Path, tmp_path: Path)
     torch.testing.assert_close(decoder.decode(z, Plan(chunk=1)), whole, rtol=0, atol=1e-5)
     export(tmp_path / "a", tmp_path / "x", teacher=str(vae_folder))
     torch.testing.assert_close(load_decoder(tmp_path / "x").decode(z), whole, rtol=0, atol=0)
-    more = train(_config(vae_folder, tmp_path / "b", kind="2d", init=trained.folder, steps=1))
+    more = train(
+        small_training(vae_folder, tmp_path / "b", kind="2d", init=trained.folder, steps=1)
+    )
     assert more.folder is not None
     assert "2d, " in plan(config)
 
 
 def test_2d_decoders_that_cannot_be_are_one_sentence(vae_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leave out --no-causal"):
-        _config(vae_folder, tmp_path, kind="2d", causal=False)
+        small_training(vae_folder, tmp_path, kind="2d", causal=False)
     with pytest.raises(UserError, match="cannot start from the teacher"):
-        train(_config(vae_folder, tmp_path / "a", kind="2d", init=Path("teacher")))
-    light = train(_config(vae_folder, tmp_path / "b", steps=1))
+        train(small_training(vae_folder, tmp_path / "a", kind="2d", init=Path("teacher")))
+    light = train(small_training(vae_folder, tmp_path / "b", steps=1))
     with pytest.raises(UserError, match="is no 2d decoder"):
-        train(_config(vae_folder, tmp_path / "c", kind="2d", init=light.folder))
+        train(small_training(vae_folder, tmp_path / "c", kind="2d", init=light.folder))
     stats = LatentStats(mean=(0.0,) * 8, std=(1.0,) * 8)
     with pytest.raises(UserError, match="takes latents of 4 frames and 8 or 16 pixels"):
         PreviewDecoder.sized("tiny", Codec(time=8, space=8, channels=8), stats)
@@ -383,7 +360,7 @@ def test_fvd_appears_with_its_network_only(vae_folder: Path, tmp_path: Path) -> 
 def test_terms_go_to_the_tracker_that_was_chosen(vae_folder: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorboard") is None:
         pytest.skip("tensorboard is not installed")
-    train(_config(vae_folder, tmp_path, tracker="tensorboard", steps=2))
+    train(small_training(vae_folder, tmp_path, tracker="tensorboard", steps=2))
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
@@ -392,7 +369,7 @@ def test_a_tracker_that_is_not_installed_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UserError, match="pip install trackio"):
-        train(_config(vae_folder, tmp_path, tracker="trackio"))
+        train(small_training(vae_folder, tmp_path, tracker="trackio"))
 
 
 # ---- the table of decoders ----

@@ -23,13 +23,6 @@ from colibri.vae.train import learning_rate, plan, train
 from safetensors.torch import load_file
 
 
-@pytest.fixture(scope="module")
-def vae_folder(teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "vae"
-    teacher.save_pretrained(folder)
-    return folder
-
-
 def _config(vae_folder: Path, out: Path, **changes: Any) -> TrainConfig:
     plain = {
         "teacher": str(vae_folder),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from colibri.core.config import parse, run_command, toml_flag
+from colibri.core.config import parse_with_toml, run_command
 
 NAMES = ("curate", "vae", "distill", "infer", "testbed")
 
@@ -68,13 +68,11 @@ def _lineage(argv: list[str]) -> int:
 def _score(argv: list[str]) -> int:
     from colibri.umbrella.score import ScoreConfig, text, write_scores
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         ScoreConfig,
-        rest,
+        argv,
         prog="colibri score",
         description="Scores of several models' videos side by side, a folder for each model.",
-        toml=toml,
     )
     print(text(write_scores(config)))
     print(f"scores    {config.out}")
@@ -84,14 +82,12 @@ def _score(argv: list[str]) -> int:
 def _report(argv: list[str]) -> int:
     from colibri.umbrella.report import ReportConfig, write_report
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         ReportConfig,
-        rest,
+        argv,
         prog="colibri report",
         description="One HTML page of a pipeline's folder: videos side by side, scores, times, "
         "sizes, lineage.",
-        toml=toml,
     )
     print(f"page      {write_report(config)}")
     return 0
@@ -100,13 +96,11 @@ def _report(argv: list[str]) -> int:
 def _world(argv: list[str]) -> int:
     from colibri.umbrella.world import WorldConfig, write_world
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         WorldConfig,
-        rest,
+        argv,
         prog="colibri world",
         description="A data set of rendered clips in the layout of OpenVid, for trying the chain.",
-        toml=toml,
     )
     print(f"{config.clips:,} clips in {write_world(config)}")
     return 0
@@ -115,13 +109,11 @@ def _world(argv: list[str]) -> int:
 def _inputs(argv: list[str]) -> int:
     from colibri.umbrella.inputs import InputsConfig, write_inputs
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         InputsConfig,
-        rest,
+        argv,
         prog="colibri inputs",
         description="Hashes of a teacher's parts and versions of the packages, in a file.",
-        toml=toml,
     )
     print(f"inputs    {write_inputs(config)}")
     return 0

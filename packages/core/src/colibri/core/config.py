@@ -80,6 +80,14 @@ def parse(
     return parsed
 
 
+def parse_with_toml(
+    kind: type[ConfigT], argv: Sequence[str], *, prog: str, description: str
+) -> ConfigT:
+    """`parse`, with the TOML file that `--config FILE` names in `argv`, if it does."""
+    toml, rest = toml_flag(argv)
+    return parse(kind, rest, prog=prog, description=description, toml=toml)
+
+
 def load_toml(kind: type[ConfigT], path: Path) -> ConfigT:
     """A config from a TOML file. UserError names the key that is unknown or has the wrong type."""
     try:

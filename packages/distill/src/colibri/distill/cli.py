@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colibri.core.config import parse, run_command, to_table, toml_flag
+from colibri.core.config import parse_with_toml, run_command, to_table, toml_flag
 from colibri.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,14 +113,12 @@ def _with_pairs(stages: "Stages") -> "TrainConfig":
 def _encode(argv: list[str]) -> int:
     from colibri.distill.config import EncodeConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         EncodeConfig,
-        rest,
+        argv,
         prog="distill encode",
         description="Text embeddings and first-frame latents of curated shards, once. Stopped at "
         "any moment, the same command goes on.",
-        toml=toml,
     )
     from colibri.core.progress import Progress
     from colibri.distill.encode import encode

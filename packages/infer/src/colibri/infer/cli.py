@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colibri.core.config import parse, run_command, toml_flag
+from colibri.core.config import parse, parse_with_toml, run_command, toml_flag
 from colibri.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _t2v(argv: list[str]) -> int:
     from colibri.infer.config import T2vConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         T2vConfig,
-        rest,
+        argv,
         prog="infer t2v",
         description="Videos from text. --config FILE.toml sits below the flags. Stopped at any "
         "moment, the same command goes on.",
-        toml=toml,
     )
     return _render(config)
 
@@ -48,14 +46,12 @@ def _t2v(argv: list[str]) -> int:
 def _i2v(argv: list[str]) -> int:
     from colibri.infer.config import I2vConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         I2vConfig,
-        rest,
+        argv,
         prog="infer i2v",
         description="Videos that begin with an image. --config FILE.toml sits below the flags. "
         "Stopped at any moment, the same command goes on.",
-        toml=toml,
     )
     return _render(config)
 
@@ -73,15 +69,13 @@ def _render(config: "RenderConfig") -> int:
 def _long(argv: list[str]) -> int:
     from colibri.infer.long_config import LongConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         LongConfig,
-        rest,
+        argv,
         prog="infer long",
         description="A video of any length by a causal student, block after block; it can be "
         "played while it is made. --config FILE.toml sits below the flags. Stopped at any moment, "
         "the same command goes on.",
-        toml=toml,
     )
     from colibri.infer.long import make_long, plan
 
@@ -153,13 +147,11 @@ def _info(argv: list[str]) -> int:
 def _bench(argv: list[str]) -> int:
     from colibri.infer.config import BenchConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         BenchConfig,
-        rest,
+        argv,
         prog="infer bench",
         description="Time and peak memory of a video, stage by stage, cold and warm.",
-        toml=toml,
     )
     from colibri.infer.bench import bench, text
 
@@ -268,14 +260,12 @@ def _gallery(argv: list[str]) -> int:
 def _serve(argv: list[str]) -> int:
     from colibri.infer.config import ServeConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         ServeConfig,
-        rest,
+        argv,
         prog="infer serve",
         description="A page in the browser to make videos on, on this machine alone unless --host "
         "says otherwise. --config FILE.toml sits below the flags.",
-        toml=toml,
     )
     from colibri.infer.serve import serve
 

@@ -77,9 +77,17 @@ def choose_attention(asked: str | None, machine: Machine) -> str | None:
 
 
 def set_attention(transformer: Any, backend: str | None) -> None:
-    """Choose diffusers' attention backend. UserError for an unknown one or one not installed."""
+    """Choose diffusers' attention backend, for this model alone.
+
+    UserError for an unknown one or one not installed.
+    """
     if backend is None:
         return
+    from diffusers.models.attention_dispatch import (
+        _AttentionBackendRegistry as Registry,  # the only door to the process's default
+    )
+
+    default, _ = Registry.get_active_backend()
     log = logging.getLogger("diffusers.models.modeling_utils")
     before = log.level
     log.setLevel(logging.ERROR)  # it says at each call that the interface may change
@@ -90,3 +98,4 @@ def set_attention(transformer: Any, backend: str | None) -> None:
         raise UserError(f"--attention {backend} cannot be used: {said}") from None
     finally:
         log.setLevel(before)
+        Registry.set_active_backend(default)  # diffusers changes it for models made later too

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from colibri.core.config import parse, run_command, toml_flag
+from colibri.core.config import parse, parse_with_toml, run_command, toml_flag
 from colibri.core.errors import UserError
 from colibri.core.geometry import parse_size
 
@@ -65,14 +65,12 @@ def _train(argv: list[str]) -> int:
 def _encode(argv: list[str]) -> int:
     from colibri.vae.config import EncodeConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         EncodeConfig,
-        rest,
+        argv,
         prog="vae encode",
         description="Keep a Wan VAE's latents of random cuts of clips, for vae train --latents. "
         "Stopped at any moment, the same command goes on.",
-        toml=toml,
     )
     if config.teacher is None:
         print("No --teacher: the tiny Wan VAE of the small world.")
@@ -92,13 +90,11 @@ def _encode(argv: list[str]) -> int:
 def _bench(argv: list[str]) -> int:
     from colibri.vae.config import BenchConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         BenchConfig,
-        rest,
+        argv,
         prog="vae bench",
         description="Time, work, rate and peak memory of decoders in one run, growing length.",
-        toml=toml,
     )
     from colibri.vae.bench import bench
 
@@ -111,13 +107,11 @@ def _bench(argv: list[str]) -> int:
 def _evaluate(argv: list[str]) -> int:
     from colibri.vae.config import EvaluateConfig
 
-    toml, rest = toml_flag(argv)
-    config = parse(
+    config = parse_with_toml(
         EvaluateConfig,
-        rest,
+        argv,
         prog="vae evaluate",
         description="Measure decoders against their teacher: PSNR, SSIM, flicker, seams, time.",
-        toml=toml,
     )
     from colibri.vae.evaluate import evaluate, table
 

@@ -38,7 +38,7 @@ from colibri.testbed.world import Scene
 class DitRecipe:
     """What decides the weights."""
 
-    steps: int = 6500
+    steps: int = 9000
     free_steps: int = 5000
     """So many first steps see scenes of any size, place and speed; the rest those of the grid."""
     decay_from: float = 0.5
