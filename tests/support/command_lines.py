@@ -63,7 +63,7 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     module = f"colibri.{'umbrella' if tool == 'colibri' else tool}.cli"
     cli = importlib.import_module(module)
     with monkeypatch.context() as patch:
-        for name in ("parse", "_parsed"):
+        for name in ("parse", "parse_with_toml"):
             if hasattr(cli, name):
                 patch.setattr(cli, name, _stopping(getattr(cli, name)))
         patch.setattr(

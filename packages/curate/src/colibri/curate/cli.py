@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from colibri.core.config import ConfigT, parse, run_command, to_table, toml_flag
+from colibri.core.config import parse_with_toml, run_command, to_table
 from colibri.core.errors import UserError
 
 DESCRIPTION = "Captioned clips to training shards: first frames, six caption rules, provenance."
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     from colibri.curate.config import RunConfig
 
-    config = _parsed(
+    config = parse_with_toml(
         RunConfig,
         argv,
-        "run",
-        "Curate data sets on disk into parquet shards. --config FILE.toml sits below "
+        prog="curate run",
+        description="Curate data sets on disk into parquet shards. --config FILE.toml sits below "
         "the flags. Stopped at any moment, the same command goes on.",
     )
     if config.plan:
@@ -55,11 +55,11 @@ def _run(argv: list[str]) -> int:
 def _plan(argv: list[str]) -> int:
     from colibri.curate.plan import PlanConfig, plan
 
-    config = _parsed(
+    config = parse_with_toml(
         PlanConfig,
         argv,
-        "plan",
-        "Rows, tokens, memory, hours and bytes of a run with these flags, from a trial "
+        prog="curate plan",
+        description="Rows, tokens, memory, hours and bytes of a run with these flags, from a trial "
         "of a few rows on this machine.",
     )
     found = plan(config, calibrate=config.calibrate)
@@ -119,11 +119,11 @@ def _report(argv: list[str]) -> int:
 def _calibrate(argv: list[str]) -> int:
     from colibri.curate.calibrate import CalibrateConfig, calibrate
 
-    config = _parsed(
+    config = parse_with_toml(
         CalibrateConfig,
         argv,
-        "calibrate",
-        "Label a sample of judged rows by hand, and tell how far the judge can be "
+        prog="curate calibrate",
+        description="Label a sample of judged rows by hand, and tell how far the judge can be "
         "trusted and which min_score follows. Stopped at any moment, the same command goes on.",
     )
     print(calibrate(config))
@@ -133,11 +133,11 @@ def _calibrate(argv: list[str]) -> int:
 def _export(argv: list[str]) -> int:
     from colibri.curate.export import ExportConfig, export
 
-    config = _parsed(
+    config = parse_with_toml(
         ExportConfig,
         argv,
-        "export",
-        "Turn curated shards into what a trainer reads, or push them to the hub. Rows "
+        prog="curate export",
+        description="Turn curated shards into what a trainer reads, or push them to the hub. Rows "
         "that a trainer would turn into something else are refused, in DIR/refused.jsonl.",
     )
     print(export(config))
@@ -147,11 +147,11 @@ def _export(argv: list[str]) -> int:
 def _fetch(argv: list[str]) -> int:
     from colibri.curate.fetch import FetchConfig, fetch
 
-    config = _parsed(
+    config = parse_with_toml(
         FetchConfig,
         argv,
-        "fetch",
-        "Get from the Hugging Face hub what a run needs: the tables, and single clips "
+        prog="curate fetch",
+        description="Get from the Hugging Face hub what a run needs: the tables, and single clips "
         "out of the big zips. Stopped at any moment, the same command goes on.",
     )
     report = fetch(config)
@@ -176,11 +176,11 @@ def _sample(argv: list[str]) -> int:
 def _doctor(argv: list[str]) -> int:
     from colibri.curate.doctor import DoctorConfig, examine
 
-    config = _parsed(
+    config = parse_with_toml(
         DoctorConfig,
         argv,
-        "doctor",
-        "Say what is there, missing, extra, damaged and too short, per data set.",
+        prog="curate doctor",
+        description="Say what is there, missing, extra, damaged and too short, per data set.",
     )
     report = examine(config)
     print(json.dumps(to_table(report), indent=2) if config.json else report.text())
@@ -203,12 +203,6 @@ def _validate(argv: list[str]) -> int:
 
     print(validate_file(arguments.source, arguments.out, workers=arguments.workers))
     return 0
-
-
-def _parsed(config: type[ConfigT], argv: list[str], name: str, description: str) -> ConfigT:
-    """The config that flags, and a TOML file below them, make for `curate NAME`."""
-    toml, rest = toml_flag(argv)
-    return parse(config, rest, prog=f"curate {name}", description=description, toml=toml)
 
 
 def _print_summary(summary: Any) -> None:
