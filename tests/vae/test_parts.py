@@ -26,8 +26,9 @@ from colibri.vae.info import export
 from colibri.vae.initial import from_teacher
 from colibri.vae.light import LightDecoder, flops, light_config
 from colibri.vae.losses import multiscale
+from colibri.vae.plan import plan
 from colibri.vae.taehv import PreviewDecoder
-from colibri.vae.train import plan, train
+from colibri.vae.train import train
 from safetensors.torch import load_file
 
 from .conftest import SMALL_VAE, latents, small_config, small_decoder, small_training

@@ -19,7 +19,8 @@ from colibri.vae import load_decoder
 from colibri.vae.config import LossConfig, TrainConfig
 from colibri.vae.losses import feature_distance, l1, posterior_kl, temporal
 from colibri.vae.lpips import Lpips
-from colibri.vae.train import learning_rate, plan, train
+from colibri.vae.plan import plan
+from colibri.vae.train import learning_rate, train
 from safetensors.torch import load_file
 
 

@@ -46,7 +46,8 @@ def _train(argv: list[str]) -> int:
     )
     if config.teacher is None:
         print("No --teacher: the tiny Wan VAE of the small world, and the tiny recipe.")
-    from colibri.vae.train import plan, train
+    from colibri.vae.plan import plan
+    from colibri.vae.train import train
 
     if config.plan:
         print(plan(config))

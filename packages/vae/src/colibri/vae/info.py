@@ -14,8 +14,9 @@ from colibri.core.wan.family import codec_of
 from colibri.vae.decode import VideoDecoder
 from colibri.vae.light import LightConfig, LightDecoder, flops_by_stage, light_config
 from colibri.vae.load import load_decoder, load_teacher, teacher_folder
+from colibri.vae.setup import TEACHER
 from colibri.vae.taehv import PreviewDecoder
-from colibri.vae.train import TEACHER, checkpoints, write_decoder
+from colibri.vae.written import checkpoints, write_decoder
 
 
 def describe(folder: Path, *, frames: int, size: tuple[int, int]) -> dict[str, Any]:
