@@ -8,10 +8,11 @@ WORKDIR /work
 COPY constraints.txt ./
 COPY packages/core packages/core
 COPY packages/testbed packages/testbed
+COPY packages/vae packages/vae
 COPY packages/infer packages/infer
 # PyPI's torch for Linux is the one for CUDA.
 RUN pip install --no-cache-dir -c constraints.txt \
-      packages/core packages/testbed "packages/infer[serve]"
+      packages/core packages/testbed packages/vae "packages/infer[quant,serve]"
 
 ENV PYTHONUNBUFFERED=1
 CMD ["infer", "--help"]

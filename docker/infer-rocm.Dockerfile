@@ -10,6 +10,7 @@ WORKDIR /work
 COPY constraints.txt ./
 COPY packages/core packages/core
 COPY packages/testbed packages/testbed
+COPY packages/vae packages/vae
 COPY packages/infer packages/infer
 # What is installed already is pinned to its own version, so that nothing replaces it.
 RUN python -c "from importlib.metadata import distributions as d; \
@@ -18,7 +19,7 @@ print(*sorted({f'{x.name}=={x.version}' for x in d() if x.name in names}), sep='
       > /tmp/kept.txt \
  && grep -viE '^(torch|triton)' constraints.txt > /tmp/constraints.txt \
  && pip install --no-cache-dir -c /tmp/kept.txt -c /tmp/constraints.txt \
-      packages/core packages/testbed "packages/infer[serve]" \
+      packages/core packages/testbed packages/vae "packages/infer[quant,serve]" \
  && python -c "import torch; assert torch.version.hip, 'torch lost its ROCm build'"
 
 ENV PYTHONUNBUFFERED=1 TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL=1 MIOPEN_FIND_MODE=FAST

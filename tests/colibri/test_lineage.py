@@ -1,12 +1,14 @@
 """From a video back to the rows that its model learned from."""
 
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_text
 from colibri.core.shards import SHARD_SCHEMA, write_json_whole, write_shard
@@ -32,9 +34,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video, its student, the student's teacher and encodings, their shards."""
     root = tmp_path_factory.mktemp("chain")
     teacher, student = _model(root / "teacher", 1.0), _model(root / "student", 2.0)
+    _model(root / "a model with the same VAE", 3.0)
     _shards(root / "curated")
     manifest = _encodings(root / "encoded", hash_vae_of(teacher))
     about = {
+        "teacher_transformer": hash_parts(teacher, ("transformer",)),
         "vae_hash": hash_vae_of(teacher),
         "data_hash": manifest.data_hash,
         "rows": 2,
@@ -132,6 +136,34 @@ def test_a_video_leads_to_its_source_rows(chain: Path) -> None:
     assert "by hash of every caption and image" in said
     assert "row one  small-world  one.mp4" in said
     assert "3 in = 2 kept + 1 rejected + 0 quarantined" in said
+
+
+def test_a_teacher_is_known_by_its_transformer(chain: Path, tmp_path: Path) -> None:
+    (teacher, data) = trace(chain / "student", [chain]).parents
+    assert teacher.by == "hash of its transformer"
+    assert teacher.parent.path == str(chain / "teacher")
+    assert teacher.parent.hashes["transformer"] == wan.hash_part(chain / "teacher", "transformer")
+    assert data.parent.kind == "encodings"
+    shutil.copytree(chain / "student", tmp_path / "student")
+    shutil.copytree(chain / "a model with the same VAE", tmp_path / "other")
+    (teacher, _) = trace(tmp_path / "student", [tmp_path]).parents
+    assert teacher.parent.path is None
+    assert set(teacher.parent.hashes) == {"transformer", "vae"}
+
+
+def test_a_student_that_records_no_transformer_has_a_teacher_by_name(
+    chain: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(chain / "student", tmp_path / "student")
+    about = json.loads((chain / "student" / "distill.json").read_text())
+    about["config"]["teacher"] = str(chain / "teacher")
+    del about["teacher_transformer"]
+    write_json_whole(tmp_path / "student" / "distill.json", about)
+    (teacher, _) = trace(tmp_path / "student", [tmp_path]).parents
+    assert (teacher.by, teacher.parent.path) == (
+        "name, and hash of its VAE",
+        str(chain / "teacher"),
+    )
 
 
 def test_a_folder_or_a_file_in_it_is_where_the_walk_can_begin(chain: Path) -> None:

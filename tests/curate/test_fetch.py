@@ -1,6 +1,5 @@
 """Fetching from a hub: a real HTTP server with ranges serves the sample as repositories."""
 
-import hashlib
 import io
 import json
 import logging
@@ -8,15 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from colibri.core.clip import clip_id
@@ -29,39 +23,17 @@ from colibri.curate.fetch.transfer import fetch_member
 from colibri.curate.fetch.web import Web
 from colibri.curate.sources import get_source
 from colibri.curate.sources.base import SourceConfig
+from hub_server import COMMIT, HubServer, is_lfs
 
 MAGIC, OPEN, HUMAN = "quanhaol/MagicData", "nkp37/OpenVid-1M", "zhenzhiwang/HumanVid"
 PARTS = ("videos.zip.part_aa", "videos.zip.part_ab")
-COMMIT = "c" * 40
 TAIL = 1 << 16
 """Bytes that are read for the directory of a small zip."""
 TOKEN = "hf_secretsecretsecret"
 
 
-@dataclass
-class Hub:
-    """What the server serves, how it misbehaves, and what it saw."""
-
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    clips: dict[str, bytes] = field(default_factory=dict)
-    commit: str = COMMIT
-    version: str = "1"
-    """Part of every ETag."""
-    faults: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
-    """File -> answers to give first: a status and headers."""
-    cut: dict[str, int] = field(default_factory=dict)
-    """File -> bytes after which each answer breaks off."""
-    ranges: bool = True
-    gated: bool = False
-    bytes_per_s: float | None = None
-    wrong_bytes: set[str] = field(default_factory=set)
-    served: Counter[str] = field(default_factory=Counter)
-    """File -> bytes of bodies."""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-    """File and Range of each request for one."""
-    logins: dict[str, set[str | None]] = field(default_factory=lambda: {"hub": set(), "cdn": set()})
-    url: str = ""
-    cdn: str = ""
+class Hub(HubServer):
+    """That server, and fetching from it."""
 
     def config(self, to: Path, *sources: str, **settings: object) -> FetchConfig:
         return FetchConfig(
@@ -78,104 +50,6 @@ class Hub:
         return fetch(self.config(to, *sources, **settings), web=web)
 
 
-def handler(hub: Hub, place: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            hub.logins[place].add(self.headers.get("Authorization"))
-            path = unquote(urlsplit(self.path).path)
-            parts = path.strip("/").split("/")
-            if path.startswith("/clips/"):
-                self.file(parts[-1], hub.clips.get(parts[-1]))
-            elif parts[0] == "api":
-                self.api("/".join(parts[2:4]), parts[4], parts[5])
-            else:
-                repo, name = "/".join(parts[1:3]), "/".join(parts[5:])
-                content = hub.files.get(repo, {}).get(name)
-                if content is not None and is_lfs(name) and place == "hub":
-                    self.answer(302, b"", {"Location": f"{hub.cdn}{self.path}?sig=1"})
-                else:
-                    self.file(name, content)
-
-        def api(self, repo: str, what: str, revision: str) -> None:
-            if hub.gated:
-                self.answer(401, b"{}", {})
-            elif repo not in hub.files or revision not in ("main", hub.commit, COMMIT):
-                self.answer(404, b"{}", {})
-            elif what == "revision":
-                commit = hub.commit if revision == "main" else revision
-                self.answer(200, json.dumps({"sha": commit}).encode(), {})
-            else:
-                names = sorted(hub.files[repo])
-                start = int(urlsplit(self.path).query.partition("cursor=")[2] or 0)
-                page = [entry(name, hub.files[repo][name]) for name in names[start : start + 2]]
-                page.insert(0, {"type": "directory", "path": "x", "oid": "0" * 40, "size": 0})
-                link = f'<{hub.url}{self.path.split("&")[0]}&cursor={start + 2}>; rel="next"'
-                headers = {"Link": link} if start + 2 < len(names) else {}
-                self.answer(200, json.dumps(page).encode(), headers)
-
-        def file(self, name: str, content: bytes | None) -> None:
-            asked = self.headers.get("Range")
-            hub.asked.append((name, asked))
-            if hub.faults.get(name):
-                status, headers = hub.faults[name].pop(0)
-                return self.answer(status, b"", headers)
-            if content is None:
-                return self.answer(404, b"", {})
-            if name in hub.wrong_bytes:
-                content = content[:-1] + bytes([content[-1] ^ 1])
-            etag = f'"{hub.version}-{hashlib.md5(content).hexdigest()}"'
-            wanted = self.headers.get("If-Range")
-            start, end, status, headers = 0, len(content), 200, {"ETag": etag}
-            if asked and hub.ranges and wanted in (None, etag):
-                first, _, last = asked.removeprefix("bytes=").partition("-")
-                start, end = int(first), min(end, int(last) + 1) if last else end
-                if start >= len(content):
-                    return self.answer(416, b"", {})
-                status = 206
-                headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
-            self.answer(status, content[start:end], headers, name)
-
-        def answer(self, status: int, body: bytes, headers: dict[str, str], name: str = "") -> None:
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if name in hub.cut and len(body) > hub.cut[name]:
-                body = body[: hub.cut[name]]
-                self.close_connection = True
-            step = 1 << 16
-            for start in range(0, len(body), step):
-                piece = body[start : start + step]
-                try:
-                    self.wfile.write(piece)
-                except OSError:
-                    return
-                hub.served[name] += len(piece)
-                if hub.bytes_per_s:
-                    time.sleep(len(piece) / hub.bytes_per_s)
-
-    return Handler
-
-
-def is_lfs(name: str) -> bool:
-    return name.endswith(".zip") or "part_" in name
-
-
-def entry(name: str, content: bytes) -> dict[str, object]:
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    found: dict[str, object] = {"type": "file", "path": name, "oid": blob, "size": len(content)}
-    if is_lfs(name):
-        digest = hashlib.sha256(content).hexdigest()
-        found |= {"oid": "0" * 40, "lfs": {"oid": digest, "size": len(content)}}
-    return found
-
-
 @pytest.fixture
 def hub(sample: Path) -> Iterator[Hub]:
     """The sample on a hub; its big files are redirected to a second server."""
@@ -188,20 +62,12 @@ def hub(sample: Path) -> Iterator[Hub]:
             if path.is_file() and path.suffix != ".mp4" and path.name != "captions.csv"
         }
     hub.clips = {path.name: path.read_bytes() for path in (sample / "HumanVid/videos").iterdir()}
-    servers = []
-    for place in ("hub", "cdn"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub, place))
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        servers.append(server)
-    hub.url, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    for name, content in hub.files[HUMAN].items():
-        text = content.decode().replace("https://videos.pexels.com/video-files", hub.url + "/clips")
-        hub.files[HUMAN][name] = text.encode()
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with hub.serving():
+        for name, content in hub.files[HUMAN].items():
+            text = content.decode()
+            text = text.replace("https://videos.pexels.com/video-files", hub.url + "/clips")
+            hub.files[HUMAN][name] = text.encode()
+        yield hub
 
 
 def contents(root: Path, source: str) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,24 @@ def test_two_processes_are_one(
     out = tmp_path / "two"
     _run(replace(config, out=out, batch=1, shard=sharded, checkpointing=sharded), 2)
     _compare(alone, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "change"),
+    [
+        (2, {}),
+        (2, {"shard": True, "checkpointing": True}),
+        (4, {"shard": True, "batch": 1}),
+    ],
+    ids=["one clip", "one clip, sharded weights", "two clips"],
+)
+def test_processes_that_share_a_clip_are_one(
+    size: int, change: dict[str, Any], config: TrainConfig, alone: Path, tmp_path: Path
+) -> None:
+    """Given first frames among them, whose timesteps are one a token and are split as well."""
+    _run(replace(config, out=tmp_path / "some", context=2, **change), size)
+    _compare(alone, tmp_path / "some")
 
 
 @pytest.mark.slow

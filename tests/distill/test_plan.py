@@ -92,6 +92,26 @@ def test_sharding_splits_a_base_and_not_its_adapters() -> None:
     assert split.parts_gb["student weights"] == whole.parts_gb["student weights"]
 
 
+def test_processes_that_share_a_clip_have_a_part_of_its_activations_and_arithmetic() -> None:
+    one, four = (
+        plan(replace(FULL_SIZE, shard=True, context=context), device="h200", processes=16)
+        for context in (1, 4)
+    )
+    assert four.parts_gb["activations"] == pytest.approx(one.parts_gb["activations"] / 4)
+    assert four.parts_gb["student weights"] == one.parts_gb["student weights"]
+    assert four.pflop == pytest.approx(one.pflop / 4)
+
+
+def test_a_clip_that_cannot_be_shared_evenly_is_refused() -> None:
+    for context, message in (
+        (5, "does not divide the 24 attention heads of wan2.2-ti2v-5b"),
+        (3, "does not divide the 27,280 tokens of a clip"),
+        (4, "does not divide 6 processes"),
+    ):
+        with pytest.raises(UserError, match=f"--context {context} {message}"):
+            plan(replace(FULL_SIZE, context=context), device="h200", processes=6)
+
+
 def test_sharding_divides_what_is_held() -> None:
     whole = plan(FULL_SIZE, device="h200", processes=16)
     split = plan(replace(FULL_SIZE, shard=True), device="h200", processes=16)

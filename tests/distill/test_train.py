@@ -99,6 +99,7 @@ def test_the_student_folder_says_how_it_is_run_and_where_it_came_from(
     about = json.loads((undisturbed.out / "student" / "distill.json").read_text())
     assert about["cfg_free"] is True
     assert about["vae_hash"] == student.vae_hash
+    assert about["teacher_transformer"] == wan.hash_part(Path(undisturbed.teacher), "transformer")
     assert about["step"] == undisturbed.steps
     moved = [
         not torch.equal(one, two)
@@ -251,6 +252,9 @@ def test_gradients_without_a_value_stop_the_run(
         ({"terms": ("dmd", "gan")}, "no loss 'gan'"),
         ({"teacher": "nowhere"}, "no model folder"),
         ({"device": "cuda"}, "no accelerator"),
+        ({"context": 2}, "--context 2 needs a multiple of 2 processes, found 1"),
+        ({"context": 2, "rollout": "blocks"}, "--context 2 has no form for --rollout blocks"),
+        ({"context": 2, "terms": ("adversary", "discriminate")}, "a head would see a part"),
         ({"encoded": Path("nowhere")}, "no finished encodings"),
     ],
 )

@@ -1,12 +1,14 @@
 """Two tiny random model folders, written once, and a cache of their own for every run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from colibri.core import wan
-from colibri.core.wan.family import TINY_T2V, TINY_TI2V
+from colibri.core.schedule import FlowSchedule
+from colibri.core.wan.family import TINY_T2V, TINY_TI2V, Causal
 from colibri.core.wan.text import word_tokenizer
 
 WORDS = "a red blue circle square moves left right over background".split()
@@ -47,3 +49,17 @@ def ti2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def t2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Text to video only. Read-only by agreement."""
     return _folder(TINY_T2V, tmp_path_factory.mktemp("models") / "tiny-t2v")
+
+
+@pytest.fixture(scope="session")
+def causal_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes long videos in blocks of 2 latent frames. Read-only by agreement."""
+    defaults = replace(TINY_T2V.defaults, sampler="consistency", guidance=1.0, steps=2, fps=8)
+    causal = Causal(first_block=1, block=2, sink=1, window=4)
+    family = replace(TINY_T2V, causal=causal, defaults=defaults)
+    model = wan.build(family, seed=0, tokenizer=word_tokenizer(WORDS))
+    model.vae.register_to_config(latents_mean=[0.1] * 16, latents_std=[0.9] * 16)
+    model.schedule = FlowSchedule.listed([1000, 500], shift=5)
+    folder = tmp_path_factory.mktemp("models") / "tiny-long"
+    wan.save(model, folder)
+    return folder

@@ -93,6 +93,43 @@ EVICTED = [
 ]
 
 
+# ---- compiled ----
+
+
+def test_compiled_blocks_are_compiled_once_for_all_layers_and_windows() -> None:
+    """By a backend that only counts: what it is given does not grow with layers and blocks."""
+    causal = Causal(first_block=1, block=2, sink=1, window=3)
+
+    def rollout(model: Any, blocks: int) -> torch.Tensor:
+        made = block_rollout(
+            model,
+            Prompt.of(model, TEXT[:1]),
+            shape=SHAPE,
+            causal=causal,
+            schedule=SCHEDULE,
+            noise=seeded_noise([0], dtype=torch.float64),
+            blocks=blocks,
+        )
+        return torch.cat([block.latents_BCTHW for block in made], dim=2)
+
+    def graphs(layers: int, blocks: int) -> int:
+        torch._dynamo.reset()
+        model, seen = _model(layers=layers), []
+
+        def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+            seen.append(graph)
+            return graph.forward
+
+        whole = rollout(model, blocks)
+        model.compile_repeated_blocks(backend=counting, dynamic=True)
+        compiled = rollout(model, blocks)
+        torch.testing.assert_close(compiled, whole, rtol=EXACT, atol=EXACT)
+        return len(seen)
+
+    few = graphs(layers=2, blocks=2)
+    assert 0 < few == graphs(layers=9, blocks=6)
+
+
 # ---- which frames are seen ----
 
 

@@ -6,10 +6,10 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from colibri.core import wan
@@ -17,7 +17,7 @@ from colibri.core.errors import UserError
 from colibri.core.wan.decoder import hash_vae
 from colibri.core.wan.family import TINY_TI2V, WAN21_T2V_1_3B, WAN22_TI2V_5B, ModelFamily
 from colibri.core.wan.text import word_tokenizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 WORDS = "a red circle moves".split()
 Weights = dict[str, torch.Tensor]
@@ -383,24 +383,21 @@ def test_an_older_pickle_is_read_too(old: tuple[wan.WanModel, Path], copied: Pat
     assert wan.load(copied, parts=("vae",)).vae_hash == hash_vae(old[0].vae)
 
 
-def test_a_hub_repository_of_wans_own_files_is_fetched(
-    old: tuple[wan.WanModel, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_gguf_file_brings_what_lies_beside_it(
+    old: tuple[wan.WanModel, Path], copied: Path
 ) -> None:
-    import huggingface_hub
-
-    asked: list[list[str]] = []
-
-    def fetch(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert (repo, revision) == ("Wan-AI/Wan2.1-T2V-1.3B", "main")
-        asked.append(allow_patterns)
-        return str(old[1])
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert wan.find_folder("Wan-AI/Wan2.1-T2V-1.3B", revision="main") == old[1]
-    names = {path.relative_to(old[1]).as_posix() for path in old[1].rglob("*") if path.is_file()}
-    taken = {name for name in names for pattern in asked[-1] if fnmatch(name, pattern)}
-    assert len(asked) == 2
-    assert taken == names
+    (weights,) = copied.glob("diffusion_pytorch_model*.safetensors")
+    writer = gguf.GGUFWriter(path=None, arch="wan")
+    for name, weight in load_file(weights).items():
+        writer.add_tensor(name, weight.numpy())
+    writer.write_header_to_file(path=str(copied / "wan-F32.gguf"))
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    weights.unlink()
+    model = wan.load(copied / "wan-F32.gguf")
+    for ours, theirs in zip(_outputs(model), _outputs(old[0]), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # ---- wrong, cut and hostile files ----
@@ -442,8 +439,6 @@ def _cut(name: str, keep: float) -> Callable[[Path], object]:
 
 
 def _change(**changes: torch.Tensor | None) -> Callable[[Path], object]:
-    from safetensors.torch import load_file
-
     def change(folder: Path) -> None:
         file = folder / "diffusion_pytorch_model.safetensors"
         weights: dict[str, Any] = dict(load_file(file))
@@ -532,9 +527,9 @@ def test_an_index_cannot_name_files_elsewhere(
 
 
 def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UserError, match=r"model\.gguf is no model file; expected \.safetensors"):
-        wan.load(tmp_path / "model.gguf")
+    (tmp_path / "model.onnx").write_bytes(b"ONNX")
+    with pytest.raises(UserError, match=r"model\.onnx is no model file; expected \.safetensors"):
+        wan.load(tmp_path / "model.onnx")
     save_file({"x.weight": torch.ones(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(UserError, match=r"lora\.safetensors holds no transformer, .*x\.weight"):
         wan.load(tmp_path / "lora.safetensors")

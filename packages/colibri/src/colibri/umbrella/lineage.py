@@ -217,13 +217,20 @@ class _Walker:
             facts=facts,
             hashes=hashes | {"data": encoded},
             parents=(
-                self._teacher(teacher, vae),
+                self._teacher(teacher, vae, about.get("teacher_transformer")),
                 Link(role="data", by="hash of captions, images and encoders", parent=data),
             ),
         )
 
-    def _teacher(self, name: str, vae: str) -> Link:
-        """A student names its teacher, and gives the hash of the VAE that they share."""
+    def _teacher(self, name: str, vae: str, transformer: str | None) -> Link:
+        """A student gives the hashes of its teacher's transformer and of the VAE that they share;
+        an older one only names its teacher beside the VAE."""
+        if transformer:
+            hashes = {"transformer": transformer, "vae": vae}
+            places = [path for path in (Path(name), *self._models) if (path / MODEL).is_file()]
+            found = next((p for p in places if _hash_part(p, "transformer") == transformer), None)
+            parent = self.model(found) if found else _missing("model", name, hashes)
+            return Link(role="teacher", by="hash of its transformer", parent=parent)
         plain = [path for path in self._models if not {STUDENT, QUANTIZED} & set(_names(path))]
         for folder in [Path(name), *plain]:
             if (folder / MODEL).is_file() and _vae_hash(folder) == vae:

@@ -271,6 +271,8 @@ class TrainConfig:
     """auto: an accelerator where there is one."""
     shard: bool = False
     """Split weights, gradients and optimiser states over the processes (FSDP2)."""
+    context: int = 1
+    """Processes that share each clip, every one with a part of its tokens (Ulysses attention)."""
     checkpointing: bool = False
     """Compute activations again in the backward pass, block by block."""
     compile: bool = False
@@ -323,6 +325,7 @@ class TrainConfig:
             "steps": self.steps,
             "batch": self.batch,
             "accumulate": self.accumulate,
+            "context": self.context,
             "student.every": self.student.every,
             "save-every": self.save_every,
             "keep": self.keep,
@@ -384,6 +387,8 @@ class TrainConfig:
             raise UserError("--terms names no loss", hint="the default is dmd,denoise")
         if self.pairs.rows < 0:
             raise UserError(f"--pairs.rows is a number of rows, found {self.pairs.rows}")
+        if self.context > 1:
+            self._check_context()
         if self.causal_form is not None:
             self._check_causal()
 
@@ -392,6 +397,19 @@ class TrainConfig:
         """The form of a student that makes its clips block after block; None of one that does
         not."""
         return None if self.rollout == "clip" else self.causal
+
+    def _check_context(self) -> None:
+        if self.causal_form is not None:
+            raise UserError(
+                f"--context {self.context} has no form for --rollout {self.rollout}, whose blocks "
+                "see a cache; leave it out"
+            )
+        heads = {"adversary", "discriminate"} & set(self.terms)
+        if heads:
+            raise UserError(
+                f"--context {self.context} has no form for --terms {','.join(sorted(heads))}: a "
+                "head would see a part of each clip"
+            )
 
     def _check_causal(self) -> None:
         if self.p_i2v > 0:

@@ -60,6 +60,7 @@ def save_student(setup: Setup, *, step: int) -> Path | None:
     provenance = {
         "format": FORMAT,
         "teacher": setup.family.repo or setup.family.name,
+        "teacher_transformer": wan.hash_part(setup.teacher, "transformer"),
         "vae_hash": setup.vae_hash,
         "data_hash": setup.encoded.manifest.data_hash,
         "rows": len(setup.encoded.rows),
@@ -101,7 +102,7 @@ was made in `{ABOUT}`.
 | guidance of the teacher | {config.guidance.form} {config.guidance.real:g} |
 | form | {config.mode}, average of weights {config.student.ema:g} |
 | steps | {step}, the student updated at every {config.student.every}. |
-| samples an update | {config.batch * config.accumulate * setup.world.size} |
+| samples an update | {config.batch * config.accumulate * setup.world.groups} |
 {_rollout_row(setup)}| image to video | {config.p_i2v:.0%} of samples |
 | clips | {config.size[1]}x{config.size[0]}, {config.frames} frames |
 | data | {len(setup.encoded.rows):,} rows, {setup.encoded.manifest.data_hash[:16]} |

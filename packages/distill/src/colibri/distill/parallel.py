@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from colibri.core.errors import UserError
 from colibri.distill.device import find_device
 
 Precision = Literal["fp32", "bf16", "fp64"]
@@ -28,6 +29,18 @@ class World:
     rank: int
     size: int
     device: torch.device
+    context: int = 1
+    """Processes that share a clip: neighbours by rank, which see the same rows and noise."""
+
+    @property
+    def groups(self) -> int:
+        """How many clips, or batches of them, are computed at once."""
+        return self.size // self.context
+
+    @property
+    def group(self) -> int:
+        """The group of this process among them."""
+        return self.rank // self.context
 
     @property
     def leads(self) -> bool:
@@ -75,6 +88,16 @@ def processes(device: str) -> Iterator[World]:
         yield World(rank=rank, size=size, device=found)
     finally:
         dist.destroy_process_group()
+
+
+def sharing(world: World, context: int) -> World:
+    """`world` with `context` processes to a clip; UserError where groups do not come out even."""
+    if world.size % context:
+        raise UserError(
+            f"--context {context} needs a multiple of {context} processes, found {world.size}",
+            hint="start them with accelerate launch or torchrun",
+        )
+    return replace(world, context=context)
 
 
 def shard(

@@ -4,6 +4,7 @@ Weights and what autograd keeps are counted on the meta device; time is arithmet
 the device's peak. Not counted: the allocator's fragments, the driver.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,6 +98,9 @@ def plan(config: TrainConfig, *, device: str, processes: int = 1) -> Plan:
     height, width = config.size
     video = VideoShape(frames=config.frames, height=height, width=width)
     tokens = family.tokens(video)
+    check_context(config, family, tokens)
+    if processes % config.context:
+        raise UserError(f"--context {config.context} does not divide {processes} processes")
     parts = _memory(config, family, video, processes)
     flop = step_flop(config, family, tokens)
     machine = DEVICES[device]
@@ -125,6 +129,17 @@ def refuse_what_cannot_fit(config: TrainConfig, *, device: str, processes: int) 
             hint="; ".join(found.advice) or "use more processes or a larger device",
         )
     return found
+
+
+def check_context(config: TrainConfig, family: ModelFamily, tokens: int) -> None:
+    """UserError where a clip of so many tokens, or the model's heads, cannot be shared evenly."""
+    heads = int(family.transformer["num_attention_heads"])
+    for count, what in ((heads, f"attention heads of {family.name}"), (tokens, "tokens of a clip")):
+        if count % config.context:
+            raise UserError(
+                f"--context {config.context} does not divide the {count:,} {what}",
+                hint=f"use a divisor of {math.gcd(heads, tokens)}",
+            )
 
 
 def family_of(teacher: str) -> ModelFamily:
@@ -168,7 +183,7 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     The trajectory has (K + 1) / 2 passes on average, and one more where it writes a cache. A
     backward pass costs two, one where the base is frozen (gradients of inputs alone), and one more
     where blocks are computed again. What blocks do not see is counted as if they did. A loss from
-    outside is not counted.
+    outside is not counted. Processes that share a clip have a part of it each.
     """
     steps = config.schedule.build().steps
     passes = (steps + 1) / 2
@@ -203,7 +218,8 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     walked = backward if net == "student" and {"dmd", "adversary"} & set(config.terms) else 0.0
     walk, walked = share * walk, share * walked
     forward = forward_flop(family, tokens, family.defaults.text_tokens)
-    return config.batch * config.accumulate * (walk + walked + sum(asked)) * forward
+    samples = config.batch * config.accumulate / config.context
+    return samples * (walk + walked + sum(asked)) * forward
 
 
 def _new_share(config: TrainConfig, family: ModelFamily) -> float:
@@ -269,18 +285,20 @@ def _activations(config: TrainConfig, family: ModelFamily, video: VideoShape) ->
     # a causal student that sees a clean clip beside its own has twice the tokens
     starts = {"consistency"} | ({"regress"} if config.regress.context == "clean" else set())
     times = 2 if config.causal_form and starts & set(config.terms) else 1
-    inputs = times * config.batch * shape.tokens(family.patch) * _width(family) * dtype.itemsize
+    tokens = shape.tokens(family.patch) // config.context
+    inputs = times * config.batch * tokens * _width(family) * dtype.itemsize
     guided = 2 if config.batched_cfg else 1
     # A pass without gradients has at once about half of what a block keeps for its backward pass.
-    scoring = guided * (kept.block / 2 + kept.rest)
-    backward = times * (kept.block + kept.rest)
+    block, rest = kept.block / config.context, kept.rest / config.context
+    scoring = guided * (block / 2 + rest)
+    backward = times * (block + rest)
     latents = 4 * config.batch * shape.channels * shape.frames * shape.height * shape.width
     return {
         "inputs of blocks": float(inputs * layers if config.checkpointing else 0),
         "activations": float(
             max(backward, scoring)
             if config.checkpointing
-            else times * kept.block * layers + max(times * kept.rest, scoring)
+            else times * block * layers + max(times * rest, scoring)
         ),
         "latents": float(12 * latents),
     }

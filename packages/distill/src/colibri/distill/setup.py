@@ -26,7 +26,8 @@ from colibri.distill.objectives import Objective
 from colibri.distill.objectives.base import Net
 from colibri.distill.objectives.rollouts import ROLLOUTS, Rollout, whole
 from colibri.distill.pairs import Pairs, hash_transformer, known_hash, make_pairs
-from colibri.distill.parallel import World, processes, shard
+from colibri.distill.parallel import World, processes, shard, sharing
+from colibri.distill.plan import check_context
 from colibri.distill.roles import HEAD, Roles, Separate, Shared
 from colibri.distill.teacher import teacher_folder
 
@@ -60,6 +61,7 @@ class Setup:
 def build(config: TrainConfig, world: World) -> Setup:
     """Load, check and build. UserError for settings, folders and data that do not fit."""
     config.check()
+    world = sharing(world, config.context)
     objective = Objective(config)
     teacher = teacher_folder(config.teacher)
     family, trained_for = wan.describe(teacher)
@@ -74,6 +76,7 @@ def build(config: TrainConfig, world: World) -> Setup:
         raise UserError(
             f"{family.name} makes no video from an image", hint="pass --p-i2v 0 for text alone"
         )
+    check_context(config, family, shape.tokens(family.patch))
     vae_hash = wan.load(teacher, parts=()).vae_hash
     encoded = open_encoded(config, teacher, family, shape, vae_hash, world, clips=objective.clips)
     if config.causal_form is not None:
@@ -193,6 +196,12 @@ def build_roles(
         roles.make_student_causal(config.causal_form)
     if config.short_text and not (config.checkpointing or config.compile):
         roles.shorten_text()
+    if world.context > 1:
+        from colibri.core.wan.context import context_groups, share_tokens
+
+        groups = context_groups(world.context, world.device)
+        for network in networks.values():
+            share_tokens(network, groups)
     for network in networks.values():
         if config.checkpointing:
             network.enable_gradient_checkpointing()
@@ -359,6 +368,7 @@ FREE = frozenset(
         "track",
         "plan",
         "device",
+        "context",
         "checkpointing",
         "compile",
         "watch",
@@ -399,5 +409,12 @@ def is_done(config: TrainConfig) -> bool:
 def _bound(config: TrainConfig, *, data: str, vae: str, pairs: str | None) -> dict[str, Any]:
     free = FREE - ({"steps"} if config.adam.decay_from < 1 else set())
     table = {key: value for key, value in to_table(config).items() if key not in free}
-    more = {"data": data, "vae": vae, "paths": pairs, "started_from": _start_hash(config)}
+    more: dict[str, Any] = {
+        "data": data,
+        "vae": vae,
+        "paths": pairs,
+        "started_from": _start_hash(config),
+    }
+    if config.context > 1:  # rows by process are others then
+        more["context"] = config.context
     return table | more

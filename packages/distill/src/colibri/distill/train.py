@@ -202,8 +202,9 @@ class Loop:
             round = self._round(net, update, micro)
             loss_B, found = setup.objective.loss(round)
             merge_figures(figures, found)
-            # processes are averaged, so each counts its own samples
-            loss = loss_B.sum() / (config.batch * config.accumulate)
+            # processes are averaged, so each counts its own samples; of those that share a clip
+            # each has a part of the gradient, not the whole
+            loss = loss_B.sum() / (config.batch * config.accumulate / world.context)
             with setup.roles.playing(net):
                 loss.backward()
         # FSDP2 has averaged the gradients of what it shards
@@ -239,8 +240,8 @@ class Loop:
             positions(
                 of,
                 micro=micro,
-                rank=world.rank,
-                world=world.size,
+                rank=world.group,
+                world=world.groups,
                 batch=config.batch,
                 accumulate=config.accumulate,
             )
@@ -335,7 +336,7 @@ def describe(setup: Setup) -> str:
     return (
         f"{setup.family.name}: {form}, {how}sigmas {sigmas}, guidance {config.guidance.form} "
         f"{config.guidance.real:g}, {len(setup.encoded.rows):,} rows, "
-        f"{config.batch * config.accumulate * setup.world.size} samples an update, "
+        f"{config.batch * config.accumulate * setup.world.groups} samples an update, "
         f"{setup.world.device.type}, {config.precision}"
     )
 

@@ -1,19 +1,23 @@
 """What a model is: form, defaults, schedule, what its weights need, and memory plans."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from colibri.core import wan
 from colibri.infer.config import InfoConfig
+from colibri.infer.decode import Say
 from colibri.infer.models import Machine, Source, find_model
 from colibri.infer.recipe import ModelUse, Recipe
 
+log = logging.getLogger(__name__)
 
-def find(config: InfoConfig) -> Source:
+
+def find(config: InfoConfig, *, say: Say = log.info) -> Source:
     """The model; of a family's name nothing is fetched, and its `folder` does not exist."""
     family = wan.FAMILIES.get(config.model or "")
     if family is None or Path(family.name).exists():
-        return find_model(config.model, config.revision)
+        return find_model(config.model, config.revision, say=say)
     nowhere = Path(f"no-folder-of-{family.name}")
     return Source(asked=family.name, revision=None, folder=nowhere, family=family, schedule=None)
 

@@ -104,9 +104,11 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
 
     Nothing of the video is kept.
     """
+    from colibri.infer import light
+
     if config.repeats < 1:
         raise UserError("--repeats has to be at least 1")
-    source = models.find_model(config.model, config.revision)
+    source = models.find_model(config.model, config.revision, say=say)
     say(source.line())
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     (planned,) = make_recipes(
@@ -114,6 +116,7 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
         [job_of(config.prompt, config.seed, negative_prompt=config.negative_prompt)],
         source,
         machine,
+        decoder=light.find_decoder(config.decoder, source, say=say),
         say=say,
     )
     recipe = planned.recipe

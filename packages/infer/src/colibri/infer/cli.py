@@ -139,7 +139,7 @@ def _info(argv: list[str]) -> int:
     )
     from colibri.infer.about import describe, find, plans
 
-    source = find(config)
+    source = find(config, say=_say)
     print("\n".join([describe(source), *plans(source, config)]))
     return 0
 

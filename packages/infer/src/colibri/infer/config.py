@@ -97,9 +97,40 @@ class WantedConfig:
     """Print what would be done and stop."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """What turns latents into frames."""
+
+    decoder: str | None = None
+    """A light decoder instead of the model's own: a folder (from `vae train`, of the Turbo-VAED
+    family, with TAEHV's file) or a hub id. Without it, or own: the model's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterConfig:
+    """What is done with decoded frames."""
+
+    interpolate: Names = ()
+    """Put a frame between each two and double the frames a second: blend, or MODULE:NAME of your
+    own; named twice, separated by a comma, twice."""
+    upscale: Names = ()
+    """Enlarge the frames: lanczos doubles them, or MODULE:NAME of your own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyConfig:
+    """What is refused."""
+
+    safety: Names = ()
+    """Filters of prompts and frames: words:FILE refuses prompts with one of its words, MODULE:NAME
+    is your own. Without it: none."""
+
+
 # Fields of the last base come first, in --help too.
 @dataclass(frozen=True, kw_only=True)
-class RenderConfig(MachineConfig, LookConfig, WantedConfig):
+class RenderConfig(
+    MachineConfig, SafetyConfig, AfterConfig, DecoderConfig, LookConfig, WantedConfig
+):
     """Prompts in, videos out."""
 
 
@@ -136,13 +167,16 @@ class PageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig(MachineConfig, LookConfig, PageConfig):
+class ServeConfig(MachineConfig, SafetyConfig, AfterConfig, DecoderConfig, LookConfig, PageConfig):
     """A page in the browser; prompt, image, seed and steps are asked there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(MachineConfig):
-    """Finish a render from its latents."""
+class DecodeConfig(MachineConfig, AfterConfig):
+    """Finish a render from its latents. What is not given is as its recipe says."""
+
+    decoder: str | None = None
+    """A light decoder's folder or hub id; own: the model's own. Without it: as the recipe says."""
 
     out: Path | None = None
     """The video's file, ending in .mp4. Without it: beside the latents."""
@@ -217,6 +251,8 @@ class ReplayConfig:
     """Where the model is now. Without it: where the recipe says."""
     revision: str | None = None
     """Branch, tag or commit of a hub id. Without it: as the recipe says."""
+    decoder: str | None = None
+    """Where the light decoder is now. Without it: where the recipe says."""
     device: str | None = None
     """cpu, cuda, ... Without it: a GPU where there is one."""
 
@@ -236,7 +272,7 @@ class RunsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig(MachineConfig, LookConfig, RunsConfig):
+class BenchConfig(MachineConfig, DecoderConfig, LookConfig, RunsConfig):
     """One prompt, rendered again and again; nothing of the video is kept."""
 
 

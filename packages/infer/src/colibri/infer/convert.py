@@ -1,7 +1,8 @@
 """`infer convert`: weights as others publish them into a model folder that everything here loads.
 
-A folder or file in Wan's original layout, a checkpoint of a training run (`generator_ema` and its
-like, read as plain tensors), a diffusers folder, or a LoRA file. What a source lacks comes from
+A folder or file in Wan's original layout, a GGUF file of its transformer, a checkpoint of a
+training run (`generator_ema` and its like, read as plain tensors), a diffusers folder, or a LoRA
+file. What a source lacks comes from
 `--base`; how a student is sampled from `--form` or from flags.
 """
 
@@ -77,7 +78,7 @@ def convert(source: Path, config: ConvertConfig, *, say: Say = log.info) -> Conv
     _check_out(config.out)
     if not source.exists() and (config.base or str(source).count("/") != 1):
         raise UserError(f"there is no {source}", hint="give a file, a folder or a hub id")
-    base = models.find_model(config.base) if config.base else None
+    base = models.find_model(config.base, say=say) if config.base else None
     if base is not None and quantized.scheme_of(base.folder):
         raise UserError(f"--base {config.base} is quantised", hint="give its source")
     if source.is_file() and _is_lora(source):
@@ -87,7 +88,8 @@ def convert(source: Path, config: ConvertConfig, *, say: Say = log.info) -> Conv
     else:
         if base is not None:
             raise UserError("--base is for one file", hint=f"{source} is a whole model")
-        model = wan.load(source, dtype=config.dtype, vae_dtype=config.vae_dtype)
+        folder = wan.find_folder(source, say=say)
+        model = wan.load(folder, dtype=config.dtype, vae_dtype=config.vae_dtype)
         parts = dict.fromkeys(wan.PARTS, str(source))
     model = _with_form(model, config)
     for part in wan.PARTS:

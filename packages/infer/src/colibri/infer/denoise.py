@@ -82,7 +82,7 @@ def needed_prompts(recipe: Recipe) -> tuple[str, ...]:
 
 def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
     """Transformer and VAE, with the LoRA files, attention and compiling of `recipe`, placed."""
-    from colibri.infer import device_profile, placement, quantized
+    from colibri.infer import device_profile, light, placement, quantized
 
     if recipe.loras and quantized.is_quantized(source.folder / "transformer"):
         raise UserError(
@@ -91,9 +91,10 @@ def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanMo
     # Onto the host first where not all of it shall be on the device at once.
     waits = machine.plan is not None and machine.plan.way.vae_waits
     home = replace(machine, device="cpu") if waits else machine
-    model = models.load(source, home, "transformer", "vae")
-    convolution = device_profile.convolution_of(machine.device)  # not that of the host
-    device_profile.set_convolutions(model.vae, convolution)
+    model = light.load(source, home, recipe.decoder, "transformer", "vae")
+    if recipe.decoder is None:
+        convolution = device_profile.convolution_of(machine.device)  # not that of the host
+        device_profile.set_convolutions(model.vae, convolution)
     tuning.add_loras(model.transformer, recipe.loras)
     tuning.set_attention(model.transformer, recipe.attention)
     if recipe.compile:

@@ -10,13 +10,14 @@ from colibri.core.errors import UserError
 from colibri.core.latents import read_latents
 from colibri.core.shards import write_json_whole
 from colibri.core.video import write_video
-from colibri.infer import device_profile, models
+from colibri.infer import device_profile, frame_steps, models
 from colibri.infer.config import DecodeConfig
 from colibri.infer.decode import Frames, Say, decode
 from colibri.infer.image import hash_pixels
 from colibri.infer.models import Machine
 from colibri.infer.outputs import Outputs, check_writable, is_done, writing
 from colibri.infer.recipe import Made, Recipe, from_json, metadata, to_json
+from colibri.infer.safety import NONE, Filters, filters_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +29,27 @@ CLIP = "clip"
 def decode_file(path: Path, config: DecodeConfig, *, say: Say) -> Path:
     """Make the video of a render's latent file, beside it or where `config.out` says.
 
-    UserError for a file that is damaged, no render's, or of another VAE than the model's.
+    UserError for a file that is damaged, no render's, or of another VAE than the model's, and for
+    frames that a filter refuses.
     """
+    from colibri.infer import light
+
     found = read_latents(path)
     recipe, _ = from_json(found.recipe, where=str(path))
-    source = models.find_model(config.model or recipe.model.source, _revision(config, recipe))
+    name = config.model or recipe.model.source
+    source = models.find_model(name, _revision(config, recipe), say=say)
     say(source.line())
+    recipe = replace(
+        recipe,
+        decoder=light.find_decoder(config.decoder, source, say=say)
+        if config.decoder
+        else recipe.decoder,
+        interpolate=frame_steps.find_interpolate(config.interpolate) or recipe.interpolate,
+        upscale=frame_steps.find_upscale(config.upscale) or recipe.upscale,
+    )
+    filters = filters_of(recipe.safety)
+    for line in filter(None, (filters.line(), frame_steps.describe(recipe))):
+        say(line)
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     stem = path.name.removesuffix(".safetensors").removesuffix(".latents")
     outputs = Outputs(video=config.out or path.with_name(f"{stem}.mp4"))
@@ -43,8 +59,14 @@ def decode_file(path: Path, config: DecodeConfig, *, say: Say) -> Path:
         say(f"{outputs.video}  (there already)")
         return outputs.video
     check_writable(outputs.video.parent)
-    model = models.load(source, machine, "vae")
-    finish(model, machine, recipe, outputs, latents=path, mode=config.decode, say=say)
+    model = light.load(source, machine, recipe.decoder, "vae")
+    finish(
+        *(model, machine, recipe, outputs),
+        latents=path,
+        mode=config.decode,
+        filters=filters,
+        say=say,
+    )
     say(str(outputs.video))
     return outputs.video
 
@@ -57,11 +79,13 @@ def finish(
     *,
     latents: Path,
     mode: str,
+    filters: Filters = NONE,
     say: Say,
 ) -> Made:
     """The video of a latent file, with its recipe inside and as JSON beside it.
 
-    UserError where the latents are of another VAE, or memory runs out in every way of decoding.
+    UserError where the latents are of another VAE, or memory runs out in every way of decoding;
+    `RefusedError` where a filter does not let the frames pass.
     """
     from colibri.infer import placement
 
@@ -72,14 +96,15 @@ def finish(
         raise UserError(
             f"{error.message}; the latents are kept", hint=f"finish with: infer decode {latents}"
         ) from None
+    filters.check_frames(frames)
     made = made_of(frames, way, machine)
     made = replace(made, versions=made.versions | placement.rounding(model))
     with writing(outputs.video, hint=f"finish with: infer decode {latents}"):
         write_json_whole(outputs.recipe, to_json(recipe, made))
         write_video(  # last: it marks the render as done
             outputs.video,
-            iter(frames),
-            fps=Fraction(recipe.fps),
+            frame_steps.with_steps(frames, recipe),
+            fps=Fraction(frame_steps.shown_fps(recipe)),
             metadata=metadata(recipe, made),
             exact=True,
         )

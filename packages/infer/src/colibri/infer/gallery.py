@@ -117,6 +117,7 @@ def _card(entry: Entry, base: Path, *, embed: bool) -> str:
         f"seed {recipe.seed} · {recipe.width}x{recipe.height} · {recipe.frames} frames at "
         f"{recipe.fps}/s · {recipe.sampler}, {recipe.flow.steps} steps · guidance "
         f"{recipe.guidance:g} · {recipe.model.family}"
+        + (" · light decoder" if recipe.decoder else "")
     )
     table = json.dumps(to_json(recipe, made), indent=2, ensure_ascii=False, sort_keys=True)
     return (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.latents import read_latents, write_latents
-from colibri.infer import models
+from colibri.infer import frame_steps, models
 from colibri.infer.config import I2vConfig, RenderConfig
 from colibri.infer.decode import Say
 from colibri.infer.denoise import denoise, needed_prompts, step_bar
@@ -27,6 +27,7 @@ from colibri.infer.outputs import Outputs, check_writable, is_done, outputs_of, 
 from colibri.infer.preview import Previewer
 from colibri.infer.recap import AUTO, OFF, RULES
 from colibri.infer.recipe import Made, Recipe, from_json, read_video, to_json
+from colibri.infer.safety import Filters, RefusedError, open_filters
 from colibri.infer.settings import Planned, check_takes_image, describe, make_recipes
 
 if TYPE_CHECKING:
@@ -81,17 +82,24 @@ def generate(
     """Make every video that `config` asks for; those that are there already are left alone.
 
     `kept` holds embeddings and weights from one call to the next. UserError in one sentence for bad
-    input, and where memory runs out in every way.
+    input, for what a filter refuses, and where memory runs out in every way.
     """
-    source = models.find_model(config.model, config.revision)
+    from colibri.infer import light
+
+    kept = kept or Kept()
+    filters = kept.filters(config.safety)
+    source = models.find_model(config.model, config.revision, say=say)
     say(source.line())
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
-    planned = make_recipes(config, _jobs(config, source), source, machine, say=say)
+    planned = _recipes(config, _jobs(config, source), source, machine, filters, say=say)
     say(describe(planned[0].recipe, machine, len(planned)))
+    preview = config.preview
+    if preview and filters.see_frames:
+        say("No preview: the filter sees frames, which a preview would show before.")
+        preview = 0
     machine = _with_plan(config, source, planned[0].recipe, machine, say=say)
     tasks = find_tasks(config, planned, say=say)
 
-    kept = kept or Kept()
     new = [task for task in tasks if task.state == "new"]
     if any(task.state != "done" for task in tasks):
         watch(Moment(stage="load"))
@@ -100,9 +108,9 @@ def generate(
         embeddings = kept.embeddings(source, machine, prompts, say=say)
         model = kept.denoiser(source, machine, new[0].planned.recipe)
     elif any(task.state == "denoised" for task in tasks):
-        model = models.load(source, machine, "vae")
+        model = light.load(source, machine, planned[0].recipe.decoder, "vae")
 
-    rendered = []
+    rendered, refused = [], 0
     for task in tasks:
         recipe, outputs = task.planned.recipe, task.outputs
         if task.state == "done":
@@ -113,7 +121,7 @@ def generate(
         begin = time.perf_counter()
         if task.state == "new":
             watch(Moment(stage="denoise", steps=recipe.flow.steps))
-            previewer = Previewer(model, outputs.preview, config.preview, say=say)
+            previewer = Previewer(model, outputs.preview, preview, say=say)
             with step_bar(recipe) as tick:
 
                 def on_step(step: "Step", tick: "OnStep" = tick) -> None:
@@ -134,17 +142,29 @@ def generate(
                     recipe=to_json(recipe),
                 )
         watch(Moment(stage="decode"))
-        made = finish(
-            *(model, machine, recipe, outputs),
-            latents=outputs.latents,
-            mode=config.decode,
-            say=say,
-        )
+        try:
+            made = finish(
+                *(model, machine, recipe, outputs),
+                latents=outputs.latents,
+                mode=config.decode,
+                filters=filters,
+                say=say,
+            )
+        except RefusedError as error:
+            if not config.keep_latents:
+                outputs.latents.unlink()
+            if len(tasks) == 1:
+                raise
+            say(f"Seed {recipe.seed}, {recipe.prompt[:80]!r}: {error}.")
+            refused += 1
+            continue
         outputs.preview.unlink(missing_ok=True)
         if not config.keep_latents:
             outputs.latents.unlink()
         say(f"{outputs.video}  ({time.perf_counter() - begin:.1f} s)")
         rendered.append(Rendered(video=outputs.video, recipe=recipe, made=made, new=True))
+    if refused:
+        raise UserError(f"{refused} of {len(tasks)} videos were refused")
     return tuple(rendered)
 
 
@@ -167,12 +187,13 @@ def find_tasks(config: RenderConfig, planned: tuple[Planned, ...], *, say: Say) 
 
 def plan(config: RenderConfig, *, say: Say = log.info) -> str:
     """What `generate` would do. Loads no weights, only hashes them, and writes no video."""
-    source = models.find_model(config.model, config.revision)
+    source = models.find_model(config.model, config.revision, say=say)
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     rewritten = config.recap not in (AUTO, OFF, RULES)
     if rewritten:  # by a language model, which is not loaded for a plan
         config = replace(config, recap=OFF)
-    planned = make_recipes(config, _jobs(config, source), source, machine, say=say)
+    filters = open_filters(config.safety)
+    planned = _recipes(config, _jobs(config, source), source, machine, filters, say=say)
     recipe = planned[0].recipe
     shape = source.family.latent_shape(recipe.video)
     latents = "x".join(map(str, (shape.channels, shape.frames, shape.height, shape.width)))
@@ -195,6 +216,33 @@ def plan(config: RenderConfig, *, say: Say = log.info) -> str:
     if (memory := plan_for(config.vram, source, recipe, machine).plan) is not None:
         lines.insert(3 + len(weights), memory.lines())
     return "\n".join(lines)
+
+
+def _recipes(
+    config: RenderConfig,
+    jobs: tuple[Job, ...],
+    source: models.Source,
+    machine: Machine,
+    filters: Filters,
+    *,
+    say: Say,
+) -> tuple[Planned, ...]:
+    """Recipes with what is around the model, which is said."""
+    from colibri.infer import light
+
+    if filters.uses:
+        say(filters.line())
+    planned = make_recipes(
+        *(config, jobs, source, machine),
+        decoder=light.find_decoder(config.decoder, source, say=say),
+        interpolate=frame_steps.find_interpolate(config.interpolate),
+        upscale=frame_steps.find_upscale(config.upscale),
+        filters=filters,
+        say=say,
+    )
+    if after := frame_steps.describe(planned[0].recipe):
+        say(after)
+    return planned
 
 
 def _with_plan(

@@ -1,4 +1,4 @@
-"""What stays in memory from one render to the next: embeddings of prompts, and the denoiser."""
+"""What stays in memory from one render to the next: embeddings, the denoiser, the filters."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from colibri.infer.decode import Say, free_memory
 from colibri.infer.denoise import encode_prompts, load_denoiser
 from colibri.infer.models import Machine, Source
 from colibri.infer.recipe import Recipe
+from colibri.infer.safety import Filters, open_filters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ class Kept:
     def __init__(self) -> None:
         self._embeddings: dict[tuple[str, str, str], Tensor] = {}
         self._denoiser: tuple[object, wan.WanModel] | None = None
+        self._filters: tuple[tuple[str, ...], Filters] | None = None
 
     def embeddings(
         self, source: Source, machine: Machine, prompts: Sequence[str], *, say: Say
@@ -44,11 +46,17 @@ class Kept:
             del self._embeddings[key]
         return found
 
+    def filters(self, names: tuple[str, ...]) -> Filters:
+        """Those of `--safety`, opened once."""
+        if self._filters is None or self._filters[0] != names:
+            self._filters = names, open_filters(names)
+        return self._filters[1]
+
     def denoiser(self, source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
         """Transformer and VAE as `recipe` wants them; the same ones again where nothing changed."""
         wanted = (
             (source.folder, recipe.model.transformer, recipe.model.vae, machine),
-            (recipe.loras, recipe.attention, recipe.compile),
+            (recipe.loras, recipe.attention, recipe.compile, recipe.decoder),
         )
         if self._denoiser is None or self._denoiser[0] != wanted:
             self._denoiser = None  # before the next one needs its room

@@ -26,6 +26,7 @@ from colibri.infer.long_stream import Speed, Watch, stream_to
 from colibri.infer.models import Machine, Source
 from colibri.infer.outputs import check_writable, is_done, outputs_of, sweep, writing
 from colibri.infer.recipe import Made, Recipe, metadata, read_video, to_json
+from colibri.infer.safety import open_filters
 from colibri.infer.stream import chained, decoded_blocks
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,12 @@ def make_long(
 ) -> LongRendered:
     """Make the video that `config` asks for, or go on with it; one that is there is left alone.
 
-    UserError in one sentence for bad input, a model that is not causal, and where memory runs out.
+    UserError in one sentence for bad input, a model that is not causal, for what a filter refuses,
+    and where memory runs out.
     """
     begin = clock()
-    source, machine, recipe, first = prepare(config, say=say)
+    filters = open_filters(config.safety)
+    source, machine, recipe, first = prepare(config, filters, say=say)
     say(describe(recipe, machine))
     outputs = outputs_of(config.out, recipe)
     check_writable(outputs.video.parent)
@@ -84,6 +87,7 @@ def make_long(
             *(growing, store, model, recipe, embeddings, first),
             save_every_s=config.save_every_s,
             keep_latents=config.keep_latents,
+            check=filters.check_frames,
             watch=watch,
             clock=clock,
             begin=begin,
@@ -101,7 +105,7 @@ def make_long(
 
 def plan(config: LongConfig, *, say: Say = log.info) -> str:
     """What `make_long` would do. Loads no weights, only hashes them, and writes no video."""
-    source, machine, recipe, _ = prepare(config, say=say)
+    source, machine, recipe, _ = prepare(config, open_filters(config.safety), say=say)
     rollout = Rollout.of(recipe)
     causal, family = rollout.form, source.family
     steps = recipe.flow.steps
@@ -134,10 +138,14 @@ def remade(source: Source, machine: Machine, recipe: Recipe, first: Frame | None
 
 
 def load_student(source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
-    """Transformer and VAE, with the LoRA files and attention of `recipe`."""
-    model = models.load(source, machine, "transformer", "vae")
+    """Transformer and VAE, with the LoRA files, attention and decoder of `recipe`."""
+    from colibri.infer import light
+
+    model = light.load(source, machine, recipe.decoder, "transformer", "vae")
     tuning.add_loras(model.transformer, recipe.loras)
     tuning.set_attention(model.transformer, recipe.attention)
+    if recipe.compile:  # one form for all lengths, so that a resumed run computes with the same
+        model.transformer.compile_repeated_blocks(dynamic=True)
     return model
 
 

@@ -48,6 +48,10 @@ class LongConfig:
     trained."""
     cache: Store = "same"
     """Numbers of the key cache: same as the model's, or one byte each."""
+    decoder: str | None = None
+    """A light decoder instead of the model's own, as for infer t2v."""
+    safety: Names = ()
+    """Filters of prompts and frames, as for infer t2v."""
     recap: str = "auto"
     """Rewrite prompts under the caption rules of the training first, as for infer t2v."""
     recap_model: str = "Qwen/Qwen2.5-3B-Instruct"
@@ -56,6 +60,9 @@ class LongConfig:
     """LoRA files, PATH or PATH:SCALE, separated by commas."""
     attention: str | None = None
     """Attention backend of diffusers. Without it: flash where it is installed and can be used."""
+    compile: Flag = False
+    """torch.compile, block by block of the network, once for all lengths: a slower first block of
+    the video, faster others."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps, ... Without it: a GPU where there is one."""
     dtype: DType | None = None

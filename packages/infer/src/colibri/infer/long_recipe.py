@@ -21,6 +21,7 @@ from colibri.infer.models import Machine, Source
 from colibri.infer.prompts_at import PromptAt, blocks_of, read_prompts_at
 from colibri.infer.recap import recaption
 from colibri.infer.recipe import Recipe, with_image
+from colibri.infer.safety import Filters
 
 EMBEDDED = "embedded:tiny-long"
 MOST_POSITIONS = 1024
@@ -67,13 +68,17 @@ class Rollout:
         return from_table(cls, recipe.long, where="the recipe's table 'long'")
 
 
-def prepare(config: LongConfig, *, say: Say) -> tuple[Source, Machine, Recipe, Frame | None]:
+def prepare(
+    config: LongConfig, filters: Filters, *, say: Say
+) -> tuple[Source, Machine, Recipe, Frame | None]:
     """Model, machine, recipe and first frame; every check that needs no weights."""
-    source = models.find_model(config.model or EMBEDDED, config.revision)
+    source = models.find_model(config.model or EMBEDDED, config.revision, say=say)
     say(source.line())
+    if filters.uses:
+        say(filters.line())
     causal = causal_of(config, source)
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
-    recipe, first = make_recipe(config, source, machine, causal, say=say)
+    recipe, first = make_recipe(config, source, machine, causal, filters, say=say)
     return source, machine, recipe, first
 
 
@@ -93,9 +98,17 @@ def causal_of(config: LongConfig, source: Source) -> Causal:
 
 
 def make_recipe(
-    config: LongConfig, source: Source, machine: Machine, causal: Causal, *, say: Say
+    config: LongConfig,
+    source: Source,
+    machine: Machine,
+    causal: Causal,
+    filters: Filters,
+    *,
+    say: Say,
 ) -> tuple[Recipe, Frame | None]:
     """The recipe and the first frame. UserError in one sentence for bad input."""
+    from colibri.infer import light
+
     default, family = source.family.defaults, source.family
     fps = default.fps if config.fps is None else config.fps
     for flag, value in (("--seconds", config.seconds), ("--fps", fps)):
@@ -119,7 +132,8 @@ def make_recipe(
             say(remark)
     if default.guidance != 1:
         say(f"The folder asks for guidance {default.guidance:g}; blocks are made without.")
-    scenes = _scenes(config, source, machine, causal, fps, blocks, say=say)
+    decoder = light.find_decoder(config.decoder, source, say=say)
+    scenes = _scenes(config, source, machine, causal, fps, blocks, filters, say=say)
     rollout = Rollout(
         causal=to_table(causal),
         blocks=blocks,
@@ -147,9 +161,11 @@ def make_recipe(
         image_sha256=None if first is None else hash_pixels(first),
         loras=tuning.read_loras(config.lora),
         attention=tuning.choose_attention(config.attention, machine),
-        compile=False,
+        compile=config.compile,
         model=source.use,
         long=to_table(rollout),
+        decoder=decoder,
+        safety=filters.uses,
     )
     return with_image(recipe), first
 
@@ -209,6 +225,7 @@ def _scenes(
     causal: Causal,
     fps: int,
     blocks: int,
+    filters: Filters,
     *,
     say: Say,
 ) -> tuple[Scene, ...]:
@@ -222,7 +239,11 @@ def _scenes(
         prompts, causal=causal, codec_time=source.family.codec.time, fps=fps, blocks=blocks
     )
     jobs = [job_of(one.prompt, config.seed, where=one.where) for one in prompts]
+    for job in jobs:
+        filters.check_prompt(job.prompt)
     told = recaption(config.recap, source, jobs, machine, asked_model=config.recap_model, say=say)
+    for caption in told:
+        filters.check_prompt(caption.text)
     return tuple(
         Scene(at_s=at.at_s, block=place, prompt=job.prompt, prompt_used=to.text, recap=to.by)
         for at, place, job, to in zip(prompts, places, jobs, told, strict=True)

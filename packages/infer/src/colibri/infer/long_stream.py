@@ -79,6 +79,7 @@ def stream_to(
     save_every_s: float = 60.0,
     keep_latents: bool = False,
     beside: bool | None = None,
+    check: Callable[[Frames], object] = lambda _: None,
     watch: Watch = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
     begin: float | None = None,
@@ -86,7 +87,8 @@ def stream_to(
     """Roll `recipe` out into a growing MP4, from where `store` says that an earlier run stopped.
 
     `embeddings` (1, tokens, width) are by prompt. `beside` decodes and writes in a thread of its
-    own while denoising goes on; None: as `overlaps` says. `begin` is the clock when the command
+    own while denoising goes on; None: as `overlaps` says. What `check` raises for a block's frames
+    stops the render before they are written. `begin` is the clock when the command
     began. The speed is None where nothing was left to do. UserError where memory runs out, and for
     a damaged or foreign store.
     """
@@ -94,7 +96,7 @@ def stream_to(
     found = _Found.of(store, recipe, model)
     video = GrowingVideo(growing, fps=recipe.fps, metadata=metadata(recipe))
     video.cut(found.written.bytes)
-    writer = _Writer(video, store, model, recipe, found, watch=watch, clock=clock)
+    writer = _Writer(video, store, model, recipe, found, check=check, watch=watch, clock=clock)
     bar = tqdm(
         total=recipe.frames, initial=found.written.frames, desc="video", unit="frame", disable=None
     )
@@ -211,12 +213,13 @@ class _Writer:
         recipe: Recipe,
         found: _Found,
         *,
+        check: Callable[[Frames], object],
         watch: Watch,
         clock: Callable[[], float],
     ) -> None:
         self.written = self._before = found.written
         self._video, self._store, self._model, self._recipe = video, store, model, recipe
-        self._watch, self._clock = watch, clock
+        self._check, self._watch, self._clock = check, watch, clock
         self._causal = Rollout.of(recipe).form
         self._reach = decoder_reach(model.vae)
         self._first = self._last = (0.0, 0)
@@ -259,6 +262,7 @@ class _Writer:
         )
 
     def _append(self, index: int, frames: Frames) -> None:
+        self._check(frames)
         size = self._video.append(frames, index=index, start=self.written.frames)
         self.written = Written(
             blocks=index + 1,

@@ -17,13 +17,14 @@ from torch import Tensor
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
-from colibri.core.wan.decoder import decode_stream, encode_video
+from colibri.core.wan.decoder import encode_video
 from colibri.core.wan.family import ModelFamily
 from colibri.core.wan.rollout import whole_clip
 from colibri.core.wan.rows import set_frame_rows
 from colibri.infer import device_profile, quantized
-from colibri.infer.decode import STEPS_DOWN
+from colibri.infer.decode import STEPS_DOWN, video_parts, ways_down
 from colibri.infer.dryrun import peak_bytes
+from colibri.infer.light import Light, planned
 from colibri.infer.models import Machine, Source
 from colibri.infer.quantized import SCHEMES, About
 from colibri.infer.recipe import Recipe
@@ -217,7 +218,7 @@ def make_plan(
     shapes = Shapes(source, recipe, machine, about)
     text = _first(map(shapes.text, TEXT_WAYS[:1] if cpu else TEXT_WAYS), budget)
     transformer = shapes.weights("transformer")
-    decodes = STEPS_DOWN[:-1] if cpu else STEPS_DOWN
+    decodes = ways_down(shapes.decoder, machine.device)
     decode = _first((shapes.decode(way, beside=transformer * cpu) for way in decodes), budget)
 
     def fits(way: Way, stage: Stage) -> bool:
@@ -293,7 +294,7 @@ class Shapes:
             _, largest = streamed_bytes(blocks)
             weights += 2 * largest - sum(weights_bytes(block) for block in blocks)
         if not way.vae_waits:
-            weights += weights_bytes(vae)
+            weights += weights_bytes(self.decoder)
         words = torch.empty(
             (1, self._family.defaults.text_tokens, self._family.transformer["text_dim"]),
             dtype=getattr(torch, recipe.dtype),
@@ -324,7 +325,10 @@ class Shapes:
         if recipe.image_sha256:
             pixels = torch.empty((1, 3, 1, recipe.height, recipe.width), device="meta")
             encoding = self._peak(lambda: encode_video(vae, pixels))
-            beside = weights_bytes(vae) - weights if way.vae_waits else 0  # it works alone then
+            if self.decoder is not vae:
+                encoding += weights_bytes(vae)  # it comes for the first frame alone
+            alone = weights_bytes(self.decoder) - weights  # without the transformer
+            beside = alone if way.vae_waits else 0
             working = max(working, encoding + beside)
         return Stage(
             name="denoise",
@@ -335,30 +339,26 @@ class Shapes:
 
     def decode(self, way: str, *, beside: int = 0) -> Stage:
         """Latents to frames; `beside` are weights that stay beside the VAE's."""
-        vae = self._network("vae")
-        shape = self._shape
+        vae, shape = self.decoder, self._shape
         size = (1, shape.channels, shape.frames, shape.height, shape.width)
 
-        def run() -> object:
+        def run() -> None:
             raw = torch.empty(size, dtype=torch.float32, device="meta")
-            if way == "chunks":
-                for video in decode_stream(vae, raw):
-                    _to_uint8(video)
-                return None
-            return _to_uint8(vae.decode(raw.to(vae.dtype)).sample)
+            for video in video_parts(vae, raw, way):
+                _to_uint8(video)
 
         if way == "cpu":
             return Stage(name="decode", way=way, weights_bytes=0, working_bytes=0)
-        if way == "tiles":
-            vae.enable_tiling()
-        try:
-            working = self._peak(run, vae)
-        finally:
-            vae.disable_tiling()
-            vae.clear_cache()
+        working = self._peak(run, None if isinstance(vae, Light) else vae)
         return Stage(
             name="decode", way=way, weights_bytes=weights_bytes(vae) + beside, working_bytes=working
         )
+
+    @functools.cached_property
+    def decoder(self) -> Any:
+        """What decodes: the VAE, or the light decoder of the recipe."""
+        use = self._recipe.decoder
+        return planned(self._family, self._machine, use) if use else self._network("vae")
 
     def weights(self, part: str) -> int:
         """Bytes of a part as it is loaded."""
@@ -367,8 +367,10 @@ class Shapes:
     def host(self, way: Way) -> int:
         """Most that the host holds of weights and frames at any moment, loading among them."""
         cpu = self._machine.device.startswith("cpu")
-        encoder, transformer, vae = map(self.weights, ("text_encoder", "transformer", "vae"))
-        video = self._recipe
+        encoder, transformer = map(self.weights, ("text_encoder", "transformer"))
+        video, vae = self._recipe, weights_bytes(self.decoder)
+        if video.decoder and video.image_sha256:
+            vae += self.weights("vae")
         frames = video.frames * video.height * video.width * 3
         stays = cpu or way.vae_waits
         # Every part is read onto the host first; without a wait one goes before the next comes.

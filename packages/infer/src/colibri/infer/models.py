@@ -1,6 +1,7 @@
 """Which model runs, where its files are, and on what: decided before any weight is loaded."""
 
 import importlib.metadata
+import logging
 import platform
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,15 @@ from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.family import ModelFamily
 from colibri.infer.config import DType
+from colibri.infer.decode import Say
 from colibri.infer.hashes import hash_parts, remembered
 from colibri.infer.recipe import ModelUse
 from colibri.testbed.embedded import TEACHER, embedded_model
 
 if TYPE_CHECKING:
     from colibri.infer.memory import MemoryPlan
+
+log = logging.getLogger(__name__)
 
 PREFIX = "embedded:"
 
@@ -29,6 +33,7 @@ class Source:
     asked: str
     """As a recipe names it: a folder, a hub id, or `embedded:NAME`."""
     revision: str | None
+    """Commit of a hub id."""
     folder: Path
     family: ModelFamily
     schedule: FlowSchedule | None
@@ -64,7 +69,7 @@ class Source:
                 f"Model: the embedded {self.family.name}, a small test model of coloured shapes; "
                 "--model takes a large one."
             )
-        at = f" at {self.revision}" if self.revision else ""
+        at = f" at {self.revision[:12]}" if self.revision else ""
         return f"Model: {self.asked}{at} ({self.family.name})."
 
 
@@ -79,15 +84,20 @@ class Machine:
     """Where everything lives; None: all on the device, until memory runs out."""
 
 
-def find_model(name: str | None, revision: str | None = None) -> Source:
-    """The folder of `name`; without a name, that of the embedded model. Fetches a hub id."""
+def find_model(name: str | None, revision: str | None = None, *, say: Say = log.info) -> Source:
+    """The folder of `name`; without a name, that of the embedded model.
+
+    A hub id is fetched, after `say` has heard how large it is, and stays at its commit.
+    """
     name = name or PREFIX + TEACHER
     if name.startswith(PREFIX):
         if revision:
             raise UserError("--revision is for a hub id", hint="pass --model OWNER/NAME too")
         folder = embedded_model(name.removeprefix(PREFIX))
     else:
-        folder = wan.find_folder(name, revision=revision)
+        folder = wan.find_folder(name, revision=revision, say=say)
+        if folder.parent.name == "snapshots" and not Path(name).exists():
+            revision = folder.name
     family, schedule = wan.describe(folder)
     return Source(asked=name, revision=revision, folder=folder, family=family, schedule=schedule)
 

@@ -108,7 +108,7 @@ def quantize(config: QuantizeConfig, *, say: Say) -> Report:
             f"--parts {','.join(config.parts) or repr('')} cannot be quantised",
             hint=f"some of {', '.join(PARTS)}",
         )
-    source = models.find_model(config.model, config.revision)
+    source = models.find_model(config.model, config.revision, say=say)
     say(source.line())
     if found := quantized.scheme_of(source.folder):
         raise UserError(f"{source.folder} is quantised already ({found})", hint="give its source")

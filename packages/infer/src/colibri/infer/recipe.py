@@ -47,6 +47,26 @@ class LoraUse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderUse:
+    """A light decoder in the place of the model's own."""
+
+    source: str
+    """As it was asked for: a folder, a file, a hub id, or `embedded:NAME`."""
+    sha256: str
+    """Over its config and weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PluginUse:
+    """A step around the model: a filter, an interpolation, an upscaling."""
+
+    name: str
+    """Of a built-in one, `words:FILE`, or `MODULE:NAME`."""
+    sha256: str | None
+    """Of the file that decides what it does; None for a built-in one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """What decides the frames of one video, up to the arithmetic of the machine."""
 
@@ -77,6 +97,14 @@ class Recipe:
     model: ModelUse
     long: dict[str, Any] | None = None
     """Of a video made in blocks: its causal form and prompts (`colibri.infer.long.Rollout`)."""
+    decoder: DecoderUse | None = None
+    """None: the model's own."""
+    interpolate: tuple[PluginUse, ...] = ()
+    """Each puts a frame between each two; `frames` and `fps` are those before."""
+    upscale: tuple[PluginUse, ...] = ()
+    """Done last; `width` and `height` are those before."""
+    safety: tuple[PluginUse, ...] = ()
+    """Filters that let the prompt and the frames pass."""
 
     @property
     def fingerprint(self) -> str:
@@ -87,8 +115,13 @@ class Recipe:
         for lora in table["loras"]:
             del lora["path"]
         del table["image"]
-        if self.long is None:  # other videos keep their names
-            del table["long"]
+        for use in (table["decoder"], *table["safety"]):
+            if use is not None and use.get("sha256"):
+                use.pop("source", None)
+                use.pop("name", None)
+        for name in ("long", "decoder", "interpolate", "upscale", "safety"):
+            if not table[name]:  # other videos keep their names
+                del table[name]
         return hash_json(table)
 
     @property
@@ -112,7 +145,7 @@ class Made:
     """How the frames came about, for the record."""
 
     frames_sha256: str
-    """Over the frames before they were compressed."""
+    """Over the frames as decoded, before they were interpolated, enlarged and compressed."""
     decode: str
     """How latents became frames: whole, chunks, tiles or cpu."""
     device: str

@@ -1,6 +1,6 @@
 """Make a video's frames again from the recipe inside it, and say whether they are the same."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +30,9 @@ class Replayed:
     def text(self) -> str:
         """One line for people; where frames differ, what else is different."""
         if self.identical:
-            return f"Identical: {self.frames} frames, SHA-256 {self.now.frames_sha256[:16]}."
+            after = " as decoded" if self.recipe.interpolate or self.recipe.upscale else ""
+            hashed = self.now.frames_sha256[:16]
+            return f"Identical: {self.frames} frames{after}, SHA-256 {hashed}."
         return "The frames are NOT the same. " + (
             f"Different here: {'; '.join(self.differences())}."
             if self.differences()
@@ -55,10 +57,12 @@ def replay(video: Path, config: ReplayConfig, *, say: Say) -> Replayed:
 
     recipe, before = read_video(video)
     source = models.find_model(
-        config.model or recipe.model.source, config.revision or recipe.model.revision
+        config.model or recipe.model.source, config.revision or recipe.model.revision, say=say
     )
     say(source.line())
     _check_model(source.use, recipe)
+    if recipe.decoder is not None and config.decoder is not None:
+        recipe = replace(recipe, decoder=replace(recipe.decoder, source=config.decoder))
     machine = models.choose_machine(
         config.device, cast(DType, recipe.dtype), cast(DType, recipe.vae_dtype)
     )

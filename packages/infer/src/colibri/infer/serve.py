@@ -21,8 +21,10 @@ def serve(config: ServeConfig, *, say: Say) -> None:
     check_writable(config.out)
     from colibri.infer.studio import Studio
 
-    studio = Studio(config)
+    studio = Studio(config, say=say)
     say(studio.source.line())
+    if studio.filters.uses:
+        say(studio.filters.line())
     say(studio.line)
     with tempfile.TemporaryDirectory(prefix="colibri-serve-") as uploads:
         # Read when gradio is imported: it shall tell nobody, and clean up with us.

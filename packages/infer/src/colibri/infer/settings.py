@@ -15,7 +15,8 @@ from colibri.infer.image import Frame, hash_pixels, read_image
 from colibri.infer.jobs import Job
 from colibri.infer.models import Machine, Source
 from colibri.infer.recap import recaption
-from colibri.infer.recipe import Recipe, with_image
+from colibri.infer.recipe import DecoderUse, PluginUse, Recipe, with_image
+from colibri.infer.safety import NONE, Filters
 
 N = TypeVar("N", int, float)
 
@@ -32,9 +33,21 @@ class Planned:
 
 
 def make_recipes(
-    config: LookConfig, jobs: Sequence[Job], source: Source, machine: Machine, *, say: Say
+    config: LookConfig,
+    jobs: Sequence[Job],
+    source: Source,
+    machine: Machine,
+    *,
+    decoder: DecoderUse | None = None,
+    interpolate: tuple[PluginUse, ...] = (),
+    upscale: tuple[PluginUse, ...] = (),
+    filters: Filters = NONE,
+    say: Say,
 ) -> tuple[Planned, ...]:
-    """A recipe for every job, in order. UserError in one sentence for bad input."""
+    """A recipe for every job, in order. UserError in one sentence for bad input, and for a prompt
+    that a filter refuses."""
+    for job in jobs:
+        filters.check_prompt(job.prompt)
     video = check_size(config, source, say=say)
     loras = tuning.read_loras(config.lora)
     sampler, guidance = choose_sampler(config, source), choose_guidance(config, source)
@@ -55,6 +68,7 @@ def make_recipes(
     told = recaption(config.recap, source, jobs, machine, asked_model=config.recap_model, say=say)
     for job, caption in zip(jobs, told, strict=True):
         first = images[job.image]
+        filters.check_prompt(caption.text)
         recipe = Recipe(
             prompt=job.prompt,
             prompt_used=caption.text,
@@ -76,6 +90,10 @@ def make_recipes(
             attention=tuning.choose_attention(config.attention, machine),
             compile=config.compile,
             model=source.use,
+            decoder=decoder,
+            interpolate=interpolate,
+            upscale=upscale,
+            safety=filters.uses,
         )
         planned.append(Planned(recipe=with_image(recipe), first=first))
     return tuple(planned)

@@ -29,10 +29,15 @@ def decoded_blocks(
     """uint8 frames (frames, height, width, 3) of each block of normalised latents (B = 1).
 
     The first latent of all is one frame, each later one as many as the codec says. Memory does not
-    grow with the length.
+    grow with the length. A light decoder that looks ahead gives a block some blocks later.
     """
     from colibri.core.wan.decoder import decode_stream, to_frames
+    from colibri.infer.light import Light
 
+    if isinstance(vae, Light):
+        raw = (family.stats.unnormalise(block.float()) for block in blocks_BCTHW)
+        yield from (to_frames(video)[0] for video in vae.blocks(raw))
+        return
     expected: deque[int] = deque()
 
     def fed() -> "Iterator[Tensor]":
@@ -62,7 +67,12 @@ def decoder_reach(vae: Any) -> int:
     """
     from torch import nn
 
-    convolutions = [one for one in vae.decoder.modules() if isinstance(one, nn.Conv3d)]
+    from colibri.infer.light import Light, reach_back
+
+    if isinstance(vae, Light) and (reach := reach_back(vae)) is not None:
+        return reach
+    network = vae.core if isinstance(vae, Light) else vae.decoder
+    convolutions = [one for one in network.modules() if isinstance(one, nn.Conv3d)]
     return sum(one.kernel_size[0] - 1 for one in convolutions)
 
 

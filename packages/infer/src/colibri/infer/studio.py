@@ -13,15 +13,19 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from colibri.core.errors import UserError
-from colibri.infer import models
+from colibri.infer import frame_steps, light, models
 from colibri.infer.config import (
+    AfterConfig,
+    DecoderConfig,
     I2vConfig,
     LookConfig,
     MachineConfig,
     RenderConfig,
+    SafetyConfig,
     ServeConfig,
     T2vConfig,
 )
+from colibri.infer.decode import Say
 from colibri.infer.generate import Moment, Rendered, generate
 from colibri.infer.jobs import job_of
 from colibri.infer.kept import Kept
@@ -71,12 +75,16 @@ class Studio:
     UserError on opening for a wrong model, device or setting.
     """
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, *, say: Say = log.info) -> None:
         self.config = config
-        self.source = models.find_model(config.model, config.revision)
+        self.source = models.find_model(config.model, config.revision, say=say)
         machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
         trial = make_recipes(  # so that a wrong flag is said here, and not at the first request
-            config, [job_of("a", 0)], self.source, machine, say=log.debug
+            *(config, [job_of("a", 0)], self.source, machine),
+            decoder=light.find_decoder(config.decoder, self.source, say=log.debug),
+            interpolate=frame_steps.find_interpolate(config.interpolate),
+            upscale=frame_steps.find_upscale(config.upscale),
+            say=log.debug,
         )
         self.recipe = trial[0].recipe
         """What a request without steps of its own is rendered by, but for prompt and seed."""
@@ -86,6 +94,7 @@ class Studio:
         if config.out.suffix.lower() == ".mp4":
             raise UserError(f"--out {config.out} is a file", hint="give a folder")
         self._kept = Kept()
+        self.filters = self._kept.filters(config.safety)
         self._lock = threading.Lock()
         self._open: list[_Request] = []
         """Requests that run or wait, in order."""
@@ -162,7 +171,7 @@ class Studio:
     def _config(self, asked: Asked) -> RenderConfig:
         given = {
             one.name: getattr(self.config, one.name)
-            for base in (MachineConfig, LookConfig)
+            for base in (MachineConfig, SafetyConfig, AfterConfig, DecoderConfig, LookConfig)
             for one in fields(base)
         }
         given |= {"out": self.config.out, "preview": self.config.preview}

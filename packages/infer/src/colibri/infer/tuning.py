@@ -95,7 +95,11 @@ def set_attention(transformer: Any, backend: str | None) -> None:
         transformer.set_attention_backend(backend)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:400]
-        raise UserError(f"--attention {backend} cannot be used: {said}") from None
+        missing = backend.endswith("_hub") and importlib.util.find_spec("kernels") is None
+        raise UserError(
+            f"--attention {backend} cannot be used: {said.rstrip('.')}",
+            hint="pip install 'colibri-infer[flash]'" if missing else None,
+        ) from None
     finally:
         log.setLevel(before)
         Registry.set_active_backend(default)  # diffusers changes it for models made later too

@@ -29,19 +29,8 @@ def load_decoder(
     With `teacher` a decoder that was trained for another VAE is refused. UserError in one sentence
     for what is missing, damaged or unknown.
     """
-    path = Path(folder)
-    if path.is_dir() and not (path / "config.json").exists():
-        if (path / "vae" / "config.json").exists():
-            path = path / "vae"
-        else:
-            found = sorted(path.glob("taew*.pth")) + sorted(path.glob("taew*.safetensors"))
-            path = found[0] if len(found) == 1 else path
-    if path.is_file():
-        decoder = _preview(path)
-    elif path.is_dir():
-        decoder = _from_config(path)
-    else:
-        raise UserError(f"there is no decoder folder {str(folder)!r}")
+    path = _inside(Path(folder))
+    decoder = _preview(path) if path.is_file() else _from_config(path)
     if teacher is not None:
         from colibri.vae.adapter import check_teacher
 
@@ -51,6 +40,16 @@ def load_decoder(
     if isinstance(core, LightDecoder):
         forms.apply(core, forms.usual(core, torch.device(device).type))
     return decoder
+
+
+def decoder_files(folder: str | Path) -> tuple[Path, ...]:
+    """Config and weights that `load_decoder` reads. UserError where there are none."""
+    path = _inside(Path(folder))
+    if path.is_file():
+        return (path,)
+    _config(path)
+    _check_weights(path)
+    return (path / "config.json", *_files(path))
 
 
 def load_teacher(source: str | Path, *, revision: str | None = None) -> Any:
@@ -79,6 +78,18 @@ def teacher_folder(source: str | Path, *, revision: str | None = None) -> Path:
 
         path = find_folder(source, revision=revision or None)
     return path / "vae" if (path / "vae" / "config.json").exists() else path
+
+
+def _inside(path: Path) -> Path:
+    """The decoder in a folder of its own, in a model folder, or the one TAEHV file of a folder."""
+    if not path.exists():
+        raise UserError(f"there is no decoder folder {str(path)!r}")
+    if path.is_file() or (path / "config.json").exists():
+        return path
+    if (path / "vae" / "config.json").exists():
+        return path / "vae"
+    found = sorted(path.glob("taew*.pth")) + sorted(path.glob("taew*.safetensors"))
+    return found[0] if len(found) == 1 else path
 
 
 def _from_config(path: Path) -> VideoDecoder:

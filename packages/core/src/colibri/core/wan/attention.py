@@ -149,7 +149,7 @@ class Prompt:
         hidden = model.condition_embedder.text_embedder(text)
         layers = []
         for block in model.blocks:
-            _, keys, values = _project(block.attn2, None, hidden)
+            _, keys, values = project(block.attn2, None, hidden)
             layers.append((keys, values))
         return cls(text_BLD, layers)
 
@@ -173,9 +173,13 @@ class CausalAttention(WanAttnProcessor):
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
             )
-        q, k, v = _project(attn, hidden_states, hidden_states)
-        out = rotary_emb.attend(self.layer, q, k, v, self._attention_backend)
-        return _output(attn, out, q)
+        q, k, v = project(attn, hidden_states, hidden_states)
+        return project_out(attn, self._attend(rotary_emb, q, k, v), q)
+
+    @torch.compiler.disable
+    def _attend(self, one: Pass, q_BSND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
+        """Beside a compiled block: what is seen differs by layer and by block."""
+        return one.attend(self.layer, q_BSND, k_BSND, v_BSND, self._attention_backend)
 
 
 class PromptAttention(WanAttnProcessor):
@@ -199,9 +203,14 @@ class PromptAttention(WanAttnProcessor):
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
             )
-        q, _, _ = _project(attn, hidden_states, None)
-        k, v = prompt.layers[self.layer]
-        return _output(attn, _attend(q, k, v, self._attention_backend), q)
+        q, _, _ = project(attn, hidden_states, None)
+        return project_out(attn, self._attend(prompt, q), q)
+
+    @torch.compiler.disable
+    def _attend(self, prompt: Prompt, q_BSND: Tensor) -> Tensor:
+        """Beside a compiled block: keys and values are the layer's own."""
+        k_BSND, v_BSND = prompt.layers[self.layer]
+        return _attend(q_BSND, k_BSND, v_BSND, self._attention_backend)
 
 
 class Passes:
@@ -288,7 +297,7 @@ def _of(x_BSND: Tensor, frames: Sequence[int], tokens: int) -> Tensor:
     return torch.cat(stretches, dim=1) if stretches else x_BSND[:, :0]
 
 
-def _project(attn: Any, x: Tensor | None, source: Tensor | None) -> tuple[Any, Any, Any]:
+def project(attn: Any, x: Tensor | None, source: Tensor | None) -> tuple[Any, Any, Any]:
     """Queries of `x`, keys and values of `source` (B, S, N, D), normalised; None where none."""
     q = k = v = None
     if getattr(attn, "fused_projections", False):
@@ -314,6 +323,6 @@ def _attend(
     return out
 
 
-def _output(attn: Any, out_BSND: Tensor, q: Tensor) -> Tensor:
+def project_out(attn: Any, out_BSND: Tensor, q: Tensor) -> Tensor:
     out: Tensor = attn.to_out[1](attn.to_out[0](out_BSND.flatten(2, 3).type_as(q)))
     return out

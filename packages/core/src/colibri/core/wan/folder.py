@@ -5,25 +5,41 @@ causal form are. Wan's own files are `colibri.core.wan.original`'s part.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from colibri.core.config import from_table, to_table
 from colibri.core.errors import UserError
+from colibri.core.hashing import hash_file, hash_json
 from colibri.core.latents import check_safetensors
 from colibri.core.schedule import FlowSchedule
 from colibri.core.shards import write_json_whole
-from colibri.core.wan import original
+from colibri.core.wan import hub, original
 from colibri.core.wan.family import FAMILIES, Causal, Defaults, ModelFamily
 from colibri.core.wan.model import PARTS, DType, WanModel, network_class
 
+log = logging.getLogger(__name__)
+
 ABOUT = "colibri.json"
 FORMAT = "colibri-model/1"
+LAYOUTS = (
+    hub.Layout(
+        mark="model_index.json",
+        files=("model_index.json", ABOUT, "scheduler/*", *(f"{part}/*" for part in PARTS)),
+        unused=(
+            *(f"*{end}" for end in (*original.PICKLES, ".msgpack", ".h5", ".onnx", ".gguf")),
+            *("*.fp16[.-]*", "*.bf16[.-]*"),
+        ),
+    ),
+    hub.Layout(mark="config.json", files=original.HUB_FILES),
+)
+"""Of models on the hub."""
 
 
 def load(
@@ -57,9 +73,11 @@ def load(
     return model
 
 
-def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
+def find_folder(
+    source: str | Path, *, revision: str | None = None, say: Callable[[str], object] = log.info
+) -> Path:
     """The local folder, or file, of a model; a hub id or a family's name is fetched into the hub's
-    cache."""
+    cache, after `say` has heard how large it is."""
     if Path(source).exists():
         return Path(source)
     named = FAMILIES.get(str(source))
@@ -70,21 +88,7 @@ def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
             hint="give a diffusers folder, Wan's own files, or a hub id such as "
             "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    wanted = ["model_index.json", ABOUT, "scheduler/*", *(f"{part}/*" for part in PARTS)]
-    try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-        if not (folder / "model_index.json").is_file():
-            wanted = [*wanted, *original.HUB_FILES]
-            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-        return folder
-    except (OSError, RuntimeError, ValueError, HFValidationError) as error:
-        at = f" at revision {revision}" if revision else ""
-        raise UserError(
-            f"{repo}{at} is no folder here and cannot be fetched: {_first_line(error)}"
-        ) from None
+    return hub.fetch(repo, LAYOUTS, revision=revision, say=say)
 
 
 def describe(folder: Path) -> tuple[ModelFamily, FlowSchedule | None]:
@@ -143,6 +147,11 @@ def part_files(folder: Path, part: str) -> tuple[Path, ...]:
         return original.find(folder).files_of(part)
     _check_part(folder / part)
     return tuple(sorted(path for path in (folder / part).rglob("*") if path.is_file()))
+
+
+def hash_part(folder: Path, part: str) -> str:
+    """SHA-256 over the names and contents of a part's files: what recipes of videos call it by."""
+    return hash_json([[part, path.name, hash_file(path)] for path in part_files(folder, part)])
 
 
 def hash_vae_of(folder: Path) -> str:

@@ -1,8 +1,8 @@
 """Wan's own checkpoint files: find them, tell their family from shapes, read them for diffusers.
 
 A folder as Wan publishes it (transformer in safetensors, one file or shards with an index,
-`Wan2.2_VAE.pth`, `models_t5_umt5-xxl-enc-bf16.pth`, `google/umt5-xxl`), or one such file. Pickles
-are read as plain tensors only: code in them is never run.
+`Wan2.2_VAE.pth`, `models_t5_umt5-xxl-enc-bf16.pth`, `google/umt5-xxl`), or one such file, or a
+transformer in GGUF. Pickles are read as plain tensors only: code in them is never run.
 """
 
 import functools
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
+from colibri.core.wan import gguf_file
 from colibri.core.wan.family import UMT5_XXL, WAN21_T2V_1_3B, WAN22_TI2V_5B, Defaults, ModelFamily
 from colibri.core.wan.model import DType, build_part, kept_in_float32
 
@@ -83,8 +84,8 @@ def find(path: Path) -> Original:
     config = _config(folder / "config.json")
     if path.is_dir():
         return Original(path=path, files=_files(folder), config=config)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} is no model file", hint=f"expected {', '.join(SUFFIXES)}")
+    if path.suffix not in (named := (*SUFFIXES, gguf_file.SUFFIX)):
+        raise UserError(f"{path} is no model file", hint=f"expected {', '.join(named)}")
     shards = _shards_with(path)
     part = _part_of(path, _names(shards))
     beside = _files(folder, but=part)
@@ -134,7 +135,7 @@ def load_part(found: Original, family: ModelFamily, part: str, dtype: DType) -> 
 
     with init_empty_weights(include_buffers=False):
         network = build_part(family, part)
-    weights = read_part(found, part)
+    weights: dict[str, Any] = dict(_stored(found, part))
     if part == "text_encoder":
         weights["encoder.embed_tokens.weight"] = weights["shared.weight"]
     _check_weights(found.files_of(part)[0], network, weights)
@@ -148,11 +149,14 @@ def load_part(found: Original, family: ModelFamily, part: str, dtype: DType) -> 
 
 
 def read_part(found: Original, part: str) -> "dict[str, Tensor]":
-    """A part's weights on the CPU, in their stored dtype, by diffusers' and transformers' names."""
-    weights: dict[str, Tensor] = {}
-    for file in found.files_of(part):
-        weights |= _tensors(file)
-    return _renamed(part, weights)
+    """A part's weights on the CPU, in their stored dtype, by diffusers' and transformers' names;
+    those of GGUF in float32."""
+    import torch
+
+    return {
+        name: weight.to(torch.float32) if isinstance(weight, gguf_file.Packed) else weight
+        for name, weight in _stored(found, part).items()
+    }
 
 
 # ---- which file is what ----
@@ -256,7 +260,18 @@ def _config(path: Path) -> dict[str, Any]:
 # ---- reading ----
 
 
+def _stored(found: Original, part: str) -> "dict[str, Tensor | gguf_file.Packed]":
+    """Few-bit weights are still in their file: unpacked all at once they may not fit."""
+    weights: dict[str, Tensor | gguf_file.Packed] = {}
+    for file in found.files_of(part):
+        packed = file.suffix == gguf_file.SUFFIX
+        weights |= _plain(gguf_file.read_packed(file)) if packed else _tensors(file)
+    return _renamed(part, weights)
+
+
 def _shapes(file: Path) -> dict[str, Shape]:
+    if file.suffix == gguf_file.SUFFIX:
+        return _plain({name: one.shape for name, one in gguf_file.read_header(file).items()})
     if file.suffix in PICKLES:
         return {name: tuple(weight.shape) for name, weight in _unpickled(file, "meta").items()}
     header = check_safetensors(file)
