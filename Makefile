@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | site | wheels. Everything is installed into .venv from the registry.
+# make setup | demo | tables | results | licences | test | lint | bench | site | wheels. Everything is installed into .venv from the registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ EDITABLE := $(foreach package,$(PACKAGES),-e packages/$(package))
 VLLM := .venv-vllm
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup setup-vllm demo site wheels test test-fast lint bench clean
+.PHONY: setup setup-vllm demo tables results licences site wheels test test-fast lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,20 @@ $(VLLM)/.ready: constraints-vllm.txt packages/core/pyproject.toml packages/curat
 # out/demo/report.html. Says what it does; run again, it does what has changed.
 demo: setup
 	$(BIN)/python pipelines/run.py tiny --out out/demo
+
+# The seed's tables in the small world: hours. Stopped at any moment, it goes on.
+tables: setup
+	$(BIN)/python pipelines/run.py tables --out out/tables
+	cp out/tables/results/*.json benchmarks/results/
+	$(MAKE) results
+
+# Pages of docs/results from benchmarks/results: seconds.
+results: setup
+	$(BIN)/python pipelines/tables/tables.py
+	$(BIN)/python benchmarks/summary.py
+
+licences: setup
+	$(BIN)/python docs/licences.py --sbom out/sbom.json
 
 site: setup
 	$(BIN)/mkdocs build --quiet --strict --site-dir out/site

@@ -11,20 +11,21 @@ one that was stopped goes on: run the same command again.
 """
 
 import argparse
-import json
-import math
-import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
+from colibri.core import wan
 from colibri.core.config import load_toml
-from colibri.core.errors import UserError
-from colibri.core.shards import write_json_whole
+from colibri.core.hashing import hash_json
+from colibri.core.schedule import FlowSchedule
 from colibri.distill.cli import recipe
 from colibri.distill.config import ScheduleConfig, TrainConfig
+from colibri.testbed.score import Quality, Semantics
+from rows import Found, kept, make_table, names_of, row_parser
+from sampling import Way, sampled
 
 CAPTIONS = ("curated", "action-only", "over-long", "camera-heavy")
 
@@ -37,8 +38,8 @@ class Row:
     says: str
     change: Callable[[TrainConfig], TrainConfig] = lambda config: config
     captions: str = "curated"
-    sampled: tuple[float, ...] | None = None
-    """Sigmas of inference, where they are not those of training."""
+    mismatched: bool = False
+    """Whether it is run on other noise levels than those of training."""
 
 
 def _steps(*steps: float, shift: float = 3.0) -> Callable[[TrainConfig], TrainConfig]:
@@ -62,11 +63,9 @@ def _lora(rank: int) -> Callable[[TrainConfig], TrainConfig]:
     )
 
 
-def _mismatched() -> tuple[float, ...]:
+def _mismatched() -> FlowSchedule:
     """The first three of 1000, 750, 500, 250 at twice the shift that was trained."""
-    from colibri.core.schedule import FlowSchedule
-
-    return FlowSchedule.listed((1000, 750, 500), shift=6.0).sigmas[:-1]
+    return FlowSchedule.listed((1000, 750, 500), shift=6.0)
 
 
 ROWS = {
@@ -91,7 +90,7 @@ ROWS = {
         group="schedule",
         says="trained on 4 steps, run on the first 3 at twice the shift",
         change=_steps(1000, 750, 500, 250),
-        sampled=(),
+        mismatched=True,
     ),
     **{
         f"captions-{style}": Row(group="captions", says=f"{style} captions", captions=style)
@@ -100,83 +99,46 @@ ROWS = {
 }
 
 
+TEACHER = {"teacher, 50 steps, CFG 4": (50, 4.0), "teacher, 3 steps, no CFG": (3, 1.0)}
+"""Rows that are not trained: steps and guidance."""
+
+
 def main() -> None:
     """Every row and seed, then the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = row_parser(__doc__, ROWS, work="out/distill-tables", out="distill_tables.json")
     parser.add_argument("--teacher", default="tiny-ti2v", help="folder or name")
     parser.add_argument("--budget-s", type=float, default=600, help="of training, for one row")
     parser.add_argument("--steps", type=int, default=None, help="at most so many steps a row")
-    parser.add_argument("--rows", default=",".join(ROWS))
-    parser.add_argument("--seeds", default="0", help="a row is trained once for each")
     parser.add_argument("--prompts", type=int, default=48, help="held-out scenes that are scored")
     parser.add_argument("--data-rows", type=int, default=2048, help="prompts that are trained on")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--work", type=Path, default=Path("out/distill-tables"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/distill_tables.json"))
     arguments = parser.parse_args()
-    names = [name for name in arguments.rows.split(",") if name]
-    if unknown := sorted(set(names) - set(ROWS)):
-        parser.error(f"--rows {unknown[0]}: one of {', '.join(ROWS)}")
-    import torch
+    done = make_table(
+        arguments,
+        names_of(arguments, ROWS),
+        lambda name, seed: _row(arguments, name, seed),
+        budget=f"{arguments.budget_s:.0f} s of training a row, {arguments.prompts} prompts",
+        line=_line,
+        settings=("teacher", "budget_s", "steps", "prompts", "data_rows"),
+        before=lambda: {name: _teacher_row(arguments, name) for name in TEACHER},
+    )
+    if done:
+        print(_table(done))
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    try:
-        _run(arguments, names)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
 
-
-def _run(arguments: argparse.Namespace, names: list[str]) -> None:
-    import torch
+def _row(arguments: argparse.Namespace, name: str, seed: int) -> Found:
     from colibri.distill.teacher import teacher_folder
 
     teacher = teacher_folder(arguments.teacher)
-    print(f"{arguments.budget_s:.0f} s of training a row, {arguments.prompts} held-out prompts")
-    done: dict[str, dict[str, Any]] = {}
-    for name in ("teacher, 50 steps, CFG 4", "teacher, 3 steps, no CFG"):
-        done[name] = _kept(arguments.work / f"{name}.json") or _score_teacher(
-            arguments, teacher, name
-        )
-    for name in names:
-        for seed in (int(text) for text in arguments.seeds.split(",")):
-            key = f"{name}/{seed}"
-            path = arguments.work / name / str(seed) / "row.json"
-            found = _kept(path)
-            if found is None or found["budget_s"] != arguments.budget_s:
-                found = _make(arguments, teacher, name, seed)
-                write_json_whole(path, found)
-            done[key] = found
-            print(_line(key, found), flush=True)
-    print(_table(done))
-    write_json_whole(
-        arguments.out,
-        {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "settings": {
-                "budget_s": arguments.budget_s,
-                "prompts": arguments.prompts,
-                "data_rows": arguments.data_rows,
-                "seeds": arguments.seeds,
-            },
-            "rows": done,
-        },
-    )
+    asked = _asked(arguments, name, arguments.budget_s, arguments.steps, arguments.data_rows)
+    path = arguments.work / name / str(seed) / "row.json"
+    return kept(path, asked, lambda: _make(arguments, teacher, name, seed))
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _asked(arguments: argparse.Namespace, *settings: object) -> str:
+    return hash_json([arguments.teacher, arguments.prompts, MEASURED, *settings])
 
 
-def _make(arguments: argparse.Namespace, teacher: Path, name: str, seed: int) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace, teacher: Path, name: str, seed: int) -> Found:
     """Train one row within the budget, going on where it was stopped, and score it."""
     from colibri.distill.page import read_log
     from colibri.distill.train import train
@@ -203,6 +165,8 @@ def _make(arguments: argparse.Namespace, teacher: Path, name: str, seed: int) ->
     student = train(config, say=lambda _: None, enough=lambda: time.monotonic() >= ends)
     assert student is not None
     lines = read_log(out / "log.jsonl")
+    model = wan.load(student)
+    schedule = _mismatched() if row.mismatched else model.sampling_schedule()
     return {
         "says": row.says,
         "group": row.group,
@@ -210,7 +174,7 @@ def _make(arguments: argparse.Namespace, teacher: Path, name: str, seed: int) ->
         "steps": lines[-1]["step"] + 1,
         "student_updates": sum("gradient_norm/student" in line for line in lines),
         "seconds": sum(float(line["seconds"]) for line in lines),
-        **_scores(arguments, student, sampled=_mismatched() if row.sampled == () else row.sampled),
+        **_scores(arguments, model, Way(sampler="consistency", schedule=schedule)),
     }
 
 
@@ -236,98 +200,69 @@ def _encoded(arguments: argparse.Namespace, teacher: Path, style: str) -> Path:
 # ---- scores ----
 
 
-def _score_teacher(arguments: argparse.Namespace, teacher: Path, name: str) -> dict[str, Any]:
-    steps, guidance = (50, 4.0) if name.startswith("teacher, 50") else (3, 1.0)
-    found = {"says": name, "group": "teacher", "steps": 0}
-    found |= _scores(arguments, teacher, steps=steps, guidance=guidance)
-    write_json_whole(arguments.work / f"{name}.json", found)
-    return found
+MEASURED = "semantic quality right motion parts"
+"""What is measured of a row; rows that lack some of it are measured again."""
 
 
-def _scores(
-    arguments: argparse.Namespace,
-    folder: Path,
-    *,
-    steps: int | None = None,
-    guidance: float = 1.0,
-    sampled: tuple[float, ...] | None = None,
-) -> dict[str, Any]:
+def _teacher_row(arguments: argparse.Namespace, name: str) -> Found:
+    from colibri.core.wan.sampler import schedule_for
+    from colibri.distill.teacher import teacher_folder
+
+    steps, guidance = TEACHER[name]
+
+    def make() -> Found:
+        model = wan.load(teacher_folder(arguments.teacher))
+        schedule = schedule_for("euler", steps, model.family.defaults.shift)
+        way = Way(sampler="euler", schedule=schedule, guidance=guidance)
+        return {"says": name, "group": "teacher", "steps": 0, **_scores(arguments, model, way)}
+
+    return kept(arguments.work / f"{name}.json", _asked(arguments, name), make)
+
+
+def _scores(arguments: argparse.Namespace, model: wan.WanModel, way: Way) -> Found:
     """Semantic, quality and all-right shares from text, and from a given first frame."""
-    import torch
-    from colibri.core import wan
-    from colibri.core.geometry import VideoShape
-    from colibri.core.schedule import FlowSchedule
-    from colibri.core.wan.decoder import (
-        LatentStats,
-        WanDecoder,
-        decode_latents,
-        encode_video,
-        to_frames,
-        to_pixels,
-    )
-    from colibri.core.wan.rollout import whole_clip
-    from colibri.core.wan.sampler import schedule_for, seeds
-    from colibri.core.wan.text import encode_text
     from colibri.testbed.score import score
-    from colibri.testbed.small import FRAMES, SIDE, small_clip
+    from colibri.testbed.small import small_clip
     from colibri.testbed.train.family import held_out_scenes, prompts
 
-    model = wan.load(folder)
-    shape = model.family.latent_shape(VideoShape(frames=FRAMES, height=SIDE, width=SIDE))
     scenes = held_out_scenes(arguments.prompts)
-    tokens = model.family.defaults.text_tokens
-    text, null = (
-        encode_text(model.tokenizer, model.text_encoder, words, max_tokens=tokens)
-        for words in (prompts(scenes, 0), [""])
-    )
-    if steps is not None:
-        sampler, schedule = "euler", schedule_for("euler", steps, model.family.defaults.shift)
-    else:
-        sampler, schedule = "consistency", model.sampling_schedule()
-    if sampled is not None:
-        schedule = FlowSchedule.explicit(sampled)
-    stats, decoder = LatentStats.of(model.vae.config), WanDecoder(model.vae)
-    found: dict[str, Any] = {}
+    found: Found = {}
     for kind in ("text", "image"):
+        pictures = [small_clip(scene, frames=1) for scene in scenes] if kind == "image" else None
         scores, motion = [], []
-        for start in range(0, len(scenes), 8):
-            part = slice(start, start + 8)
-            first = None
-            if kind == "image":
-                pictures = [to_pixels(small_clip(scene, frames=1)) for scene in scenes[part]]
-                first = encode_video(model.vae, torch.cat(pictures))
-            latents = whole_clip(
-                model.transformer,
-                text[part],
-                shape=shape,
-                schedule=schedule,
-                generator=seeds(start, len(scenes[part])),
-                sampler=sampler,
-                guidance=guidance,
-                negative_BLD=null if guidance != 1 else None,
-                first_BCTHW=first,
-            )
+        for start, latents, videos in sampled(
+            model, prompts(scenes, 0), way=way, pictures=pictures
+        ):
+            part = scenes[start : start + len(videos)]
             motion.append(float(latents.diff(dim=2).square().mean()))
-            videos = to_frames(decode_latents(decoder, latents, stats))
-            scores += [score(video, scene) for video, scene in zip(videos, scenes[part])]  # noqa: B905
-        count = len(scores)
+            scores += [score(video, scene) for video, scene in zip(videos, part, strict=True)]
         found[kind] = {
-            "semantic": math.fsum(one.semantic.mean for one in scores) / count,
-            "quality": math.fsum(one.quality.mean for one in scores) / count,
-            "right": math.fsum(one.right for one in scores) / count,
-            "motion": math.fsum(motion) / len(motion),
+            "semantic": fmean(one.semantic.mean for one in scores),
+            "quality": fmean(one.quality.mean for one in scores),
+            "right": fmean(one.right for one in scores),
+            "motion": fmean(motion),
+            "parts": {
+                "semantic": _means([one.semantic for one in scores]),
+                "quality": _means([one.quality for one in scores]),
+            },
         }
     return found
 
 
-def _line(key: str, found: dict[str, Any]) -> str:
+def _means(halves: Sequence[Semantics] | Sequence[Quality]) -> dict[str, float]:
+    return {
+        field.name: fmean(getattr(one, field.name) for one in halves) for field in fields(halves[0])
+    }
+
+
+def _line(key: str, found: Found) -> str:
     cells = [f"{key:<28}{found.get('steps', 0):>7}"]
     for kind in ("text", "image"):
         cells += [f"{found[kind][name]:>9.3f}" for name in ("semantic", "quality", "right")]
     return "".join(cells) + f"  {found['says']}"
 
 
-def _table(done: dict[str, dict[str, Any]]) -> str:
+def _table(done: Mapping[str, Found]) -> str:
     head = f"{'':<28}{'steps':>7}" + "".join(
         f"{name:>9}" for name in ("t semant", "quality", "right", "i semant", "quality", "right")
     )

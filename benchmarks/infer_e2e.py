@@ -35,13 +35,14 @@ from colibri.core.video import write_video
 from colibri.core.wan.family import WAN22_TI2V_5B
 from colibri.core.wan.model import kept_in_float32
 from colibri.core.wan.sampler import schedule_for
-from colibri.infer import about, memory, models, placement, quantized
+from colibri.infer import about, light, memory, models, placement, quantized
 from colibri.infer.config import DType, InfoConfig, QuantizeConfig, Scheme
 from colibri.infer.denoise import denoise, encode_prompt, needed_prompts
 from colibri.infer.finish import decode_clip
 from colibri.infer.models import Machine, Source
 from colibri.infer.quantize import about_as, quantize
-from colibri.infer.recipe import Recipe
+from colibri.infer.recipe import DecoderUse, Recipe
+from colibri.vae import load_decoder
 
 FORMAT = "colibri-infer-e2e/1"
 PROMPT = "a red circle moves left over a blue background"
@@ -59,6 +60,8 @@ class Variant:
     scheme: Scheme | None = None
     vram: str | None = None
     """A memory plan for so many GB; None: everything on the device."""
+    decoder: str | None = None
+    """Folder of a light decoder; None: the model's own."""
 
 
 def main() -> None:
@@ -73,6 +76,7 @@ def main() -> None:
     parser.add_argument("--vae-dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--vram", default="", help="GB, with commas: 16,12,8,6")
     parser.add_argument("--schemes", default="int8,int8-dynamic,int4", help="empty: none")
+    parser.add_argument("--decoder", help="folder of a light decoder: 3 steps with it, too")
     parser.add_argument("--many", type=int, default=50, help="steps to compare 3 with; 0: none")
     parser.add_argument("--rounds", type=int, default=3, help="after one that is not counted")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/infer_e2e.json"))
@@ -170,7 +174,8 @@ class Maker:
         self.variant = variant
         self._full = arguments.full_size
         self.source = _source(arguments, variant, folder)
-        self.recipe = _recipe(self.source, variant, machine)
+        recipe = _recipe(self.source, variant, machine)
+        self.recipe = replace(recipe, decoder=_decoder(variant, self.source, self._full))
         self.predicted_bytes: int | None = None
         if variant.vram:
             budget = memory.budget_bytes(variant.vram, machine.device)
@@ -188,8 +193,12 @@ class Maker:
         )
         if self._full:
             self._model = _random(self.source.family, machine, variant.scheme)
+            if variant.decoder is not None:
+                self._model.vae = _light(variant.decoder, self.source.family, machine)
         else:
-            self._model = _loaded(self.source, machine, "transformer", "vae")
+            self._model = _loaded(
+                self.source, machine, "transformer", "vae", decoder=self.recipe.decoder
+            )
         placement.place(self._model, machine)
         self.load_s = time.perf_counter() - begin
         parts = (self._model.transformer, self._model.vae)
@@ -270,6 +279,8 @@ def _variants(arguments: argparse.Namespace) -> list[Variant]:
         found.append(Variant(name=f"3 steps, {scheme}", scheme=cast(Scheme, scheme)))
     for vram in filter(None, arguments.vram.split(",")):
         found.append(Variant(name=f"3 steps, {vram} GB", vram=vram))
+    if arguments.decoder:
+        found.append(Variant(name="3 steps, light decoder", decoder=arguments.decoder))
     if arguments.many:
         found.append(
             Variant(name=f"{arguments.many} steps with CFG", steps=arguments.many, guided=True)
@@ -302,9 +313,24 @@ def _recipe(source: Source, variant: Variant, machine: Machine) -> Recipe:
     return replace(recipe, sampler="consistency", guidance=1.0, schedule=schedule.to_json())
 
 
-def _loaded(source: Source, machine: Machine, *parts: str) -> wan.WanModel:
+def _decoder(variant: Variant, source: Source, full: bool) -> DecoderUse | None:
+    """Held against the model's VAE, but for random weights."""
+    if variant.decoder is not None and full:
+        return DecoderUse(source=variant.decoder, sha256="")
+    return light.find_decoder(variant.decoder, source, say=print)
+
+
+def _light(folder: str, family: wan.ModelFamily, machine: Machine) -> light.Light:
+    decoder = load_decoder(folder, device=machine.device, dtype=getattr(torch, machine.vae_dtype))
+    return light.Light(decoder, family, lambda: None)
+
+
+def _loaded(
+    source: Source, machine: Machine, *parts: str, decoder: DecoderUse | None = None
+) -> wan.WanModel:
     waits = machine.plan is not None and machine.plan.way.vae_waits
-    return models.load(source, replace(machine, device="cpu") if waits else machine, *parts)
+    home = replace(machine, device="cpu") if waits else machine
+    return light.load(source, home, decoder, *parts)
 
 
 def _random(family: wan.ModelFamily, machine: Machine, scheme: Scheme | None) -> wan.WanModel:

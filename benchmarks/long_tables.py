@@ -13,13 +13,9 @@ on: run the same command again.
 """
 
 import argparse
-import importlib.metadata
-import json
 import math
-import platform
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +23,8 @@ from typing import Any
 import numpy as np
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_json
-from colibri.core.shards import write_json_whole
+from rows import Found, kept, make_table, names_of, row_parser
+from sampling import EMBEDDED, folder_of, weights_hash
 
 WITHOUT_FILES = (
     *("--stages.start.terms", "consistency", "--stages.start.consistency.of", "clips"),
@@ -76,14 +73,19 @@ ROWS = {
 }
 
 
+SHIPPED = "shipped"
+"""The row of a student that is there already (--student)."""
+
+
 def main() -> None:
     """Every row and seed, then the tables and the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = row_parser(__doc__, ROWS, work="out/long-tables", out="long_tables.json")
     parser.add_argument("--teacher", default="tiny-ti2v", help="folder or name, of either layout")
-    parser.add_argument("--rows", default=",".join(ROWS))
-    parser.add_argument("--seeds", default="0", help="a row is trained once for each")
+    parser.add_argument(
+        "--student",
+        default=EMBEDDED + "tiny-long",
+        help="a long student to score beside them: folder or name (%(default)s, if it is there)",
+    )
     parser.add_argument("--start-steps", type=int, default=800)
     parser.add_argument("--forcing-steps", type=int, default=900)
     parser.add_argument("--long-steps", type=int, default=480)
@@ -92,64 +94,53 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="held-out scenes that are scored")
     parser.add_argument("--windows", type=int, default=10, help="length, in training lengths")
     parser.add_argument("--seconds", type=float, default=20, help="of the clip that is timed")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--work", type=Path, default=Path("out/long-tables"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/long_tables.json"))
     arguments = parser.parse_args()
-    names = [name for name in arguments.rows.split(",") if name]
-    if unknown := sorted(set(names) - set(ROWS)):
-        parser.error(f"--rows {unknown[0]}: one of {', '.join(ROWS)}")
-    import torch
+    done = make_table(
+        arguments,
+        names_of(arguments, ROWS),
+        lambda name, seed: _made(arguments, name, seed),
+        budget=f"steps a row: start {arguments.start_steps} on {arguments.pairs} paths, "
+        f"self-forcing {arguments.forcing_steps}, long {arguments.long_steps}; "
+        f"{arguments.prompts} prompts, {arguments.windows} windows",
+        line=lambda key, found: f"{key}: {found['says']}; keeps {found['kept']:.3f}",
+        settings=(
+            *("teacher", "start_steps", "forcing_steps", "long_steps", "pairs", "data_rows"),
+            *("prompts", "windows"),
+        ),
+        before=lambda: _shipped(arguments),
+    )
+    if done:
+        print(tables(done))
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+
+def _shipped(arguments: argparse.Namespace) -> dict[str, Found]:
+    """The row of --student; an embedded one may be missing, which is said."""
     try:
-        _run(arguments, names)
+        folder = folder_of(arguments.student)
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        if not arguments.student.startswith(EMBEDDED):
+            raise
+        print(f"{SHIPPED}: left out, {error.message}")
+        return {}
+
+    def make() -> Found:
+        return {
+            "says": f"{arguments.student}, as it comes",
+            "group": "all",
+            "train_s": {},
+            **_scores(arguments, folder, sink=None),
+            "frames_per_s": _frames_per_s(arguments, folder, sink=None),
+        }
+
+    asked = hash_json([arguments.student, weights_hash(folder), *_measured(arguments)])
+    return {f"{SHIPPED}/0": kept(arguments.work / f"{SHIPPED}.json", asked, make)}
 
 
-def _run(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    import torch
-
-    budget = {
-        name: getattr(arguments, name)
-        for name in ("start_steps", "forcing_steps", "long_steps", "pairs", "data_rows")
-    }
-    print(
-        f"steps a row: start {arguments.start_steps} on {arguments.pairs} paths, self-forcing "
-        f"{arguments.forcing_steps}, long {arguments.long_steps}; {arguments.prompts} prompts, "
-        f"{arguments.windows} windows",
-        flush=True,
-    )
-    done: dict[str, dict[str, Any]] = {}
-    for name in names:
-        for seed in (int(text) for text in arguments.seeds.split(",")):
-            print(f"{name}/{seed}: {ROWS[name].says}", flush=True)
-            done[f"{name}/{seed}"] = _made(arguments, name, seed)
-    print(tables(done))
-    write_json_whole(
-        arguments.out,
-        {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": platform.platform(),
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "threads": torch.get_num_threads(),
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
-            "settings": budget
-            | {
-                "teacher": arguments.teacher,
-                "seeds": arguments.seeds,
-                "prompts": arguments.prompts,
-                "windows": arguments.windows,
-            },
-            "rows": done,
-        },
-    )
-    print(arguments.out)
+def _measured(arguments: argparse.Namespace) -> list[object]:
+    return [MEASURED, arguments.prompts, arguments.windows, arguments.seconds]
 
 
-def _made(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+def _made(arguments: argparse.Namespace, name: str, seed: int) -> Found:
     """Train what of the row is not there yet, and score its student once."""
     from colibri.core.config import to_table
     from colibri.distill.cli import recipe
@@ -176,24 +167,22 @@ def _made(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
             break
     student = train_stages(stages, say=lambda line: line.startswith("stage") and print(line))
     assert student is not None
-    about = {stage: to_table(config) for stage, config in stages.items()}
-    asked = hash_json([about, row.sink, arguments.prompts, arguments.windows, arguments.seconds])
-    path = arguments.work / tree / f"{name}.json"
-    if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["asked"] == asked:
-            return found
-    logs = {stage: read_log(arguments.work / tree / stage / "log.jsonl") for stage in stages}
-    found = {
-        "asked": asked,
-        "says": row.says,
-        "group": row.group,
-        "train_s": {stage: sum(float(line["seconds"]) for line in logs[stage]) for stage in logs},
-        **_scores(arguments, student, sink=row.sink),
-        "frames_per_s": _frames_per_s(arguments, student, sink=row.sink),
-    }
-    write_json_whole(path, found)
-    return found
+    told = {stage: to_table(config) for stage, config in stages.items()}
+
+    def make() -> Found:
+        logs = {stage: read_log(arguments.work / tree / stage / "log.jsonl") for stage in stages}
+        return {
+            "says": row.says,
+            "group": row.group,
+            "train_s": {
+                stage: sum(float(line["seconds"]) for line in logs[stage]) for stage in logs
+            },
+            **_scores(arguments, student, sink=row.sink),
+            "frames_per_s": _frames_per_s(arguments, student, sink=row.sink),
+        }
+
+    asked = hash_json([told, row.sink, *_measured(arguments)])
+    return kept(arguments.work / tree / f"{name}.json", asked, make)
 
 
 def _encoded(arguments: argparse.Namespace, *, clips: bool) -> Path:
@@ -219,8 +208,11 @@ def _encoded(arguments: argparse.Namespace, *, clips: bool) -> Path:
 
 # ---- scores ----
 
+MEASURED = "kept seam semantic quality flicker colour_change sharpness scene_change"
+"""What is measured of a row; rows that lack some of it are measured again."""
 
-def _scores(arguments: argparse.Namespace, folder: Path, *, sink: int | None) -> dict[str, Any]:
+
+def _scores(arguments: argparse.Namespace, folder: Path, *, sink: int | None) -> Found:
     """Means over the clips, a figure a window, of clips made block after block."""
     import torch
     from colibri.core import wan
@@ -293,6 +285,7 @@ def _by_window(video: Any, scene: Any, length: int) -> list[dict[str, float]]:
                 "semantic": scores.semantic.mean,
                 **asdict(scores.semantic),
                 "quality": scores.quality.mean,
+                "flicker": 1 - scores.quality.steadiness,
                 "colour_change": change.colour,
                 "sharpness": change.sharpness,
                 "scene_change": change.scene,
@@ -332,7 +325,7 @@ def _frames_per_s(arguments: argparse.Namespace, folder: Path, *, sink: int | No
 # ---- tables ----
 
 
-def tables(done: dict[str, dict[str, Any]]) -> str:
+def tables(done: Mapping[str, Found]) -> str:
     """The rows, then the curves of what drifts."""
     head = ("first", "last", "kept", "quality", "seam", "fps", "train s")
     lines = [f"{'semantic score':<16}" + "".join(f"{word:>9}" for word in head)]

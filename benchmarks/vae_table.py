@@ -10,7 +10,6 @@ finished are not trained again.
 """
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from colibri.vae.evaluate import Row, evaluate
 from colibri.vae.load import load_decoder, load_teacher
 from colibri.vae.tiny import tiny_teacher
 from colibri.vae.train import train
+from rows import about
 
 CALIBRATION = 8
 """Steps that are timed to find how many fit into the seconds; the first two are not counted."""
@@ -92,11 +92,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="runs of every row (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vae_table.json"))
+    parser.add_argument("--plan", action="store_true", help="say what would be done, and stop")
     arguments = parser.parse_args()
     names = [name.strip() for name in arguments.rows.split(",") if name.strip()]
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         raise SystemExit(f"error: there is no row {unknown[0]!r}; known: {', '.join(ROWS)}")
+    if arguments.plan:
+        each = f"{arguments.steps} steps" if arguments.steps else f"{arguments.seconds:.0f} s"
+        print(f"{len(names)} rows, {arguments.seeds} seeds; {each} of training a row")
+        return
     try:
         run(arguments, names)
     except UserError as error:
@@ -222,6 +227,9 @@ def _measure(
                 "label": "teacher, fast" if name == "teacher" else ROWS[name].label,
                 "psnr": _mean(group, lambda row: row.psnr),
                 "psnr_range": [min(row.psnr for row in group), max(row.psnr for row in group)],
+                "runs": [
+                    {"psnr": row.psnr, "ssim": row.ssim, "flicker": row.flicker} for row in group
+                ],
                 "ssim": _mean(group, lambda row: row.ssim),
                 "flicker": _mean(group, lambda row: row.flicker),
                 "ms_per_frame": _mean(group, lambda row: row.ms_per_frame),
@@ -235,13 +243,13 @@ def _measure(
     first = ("teacher", "teacher-diffusers")
     _print("decoders", [row for row in table if row["row"] in (*first, *DECODERS)])
     _print("terms", [row for row in table if row["row"] in ("tiny", *LOSSES)])
-    settings = {key: value for key, value in vars(arguments).items() if key not in ("out", "work")}
+    settings = {
+        key: value for key, value in vars(arguments).items() if key not in ("out", "work", "plan")
+    }
     write_json_whole(
         arguments.out,
         {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.processor() or platform.machine()}, {arguments.threads} threads",
-            "torch": torch.__version__,
+            **about(),
             "settings": settings | {"teacher": Path(teacher).name},
             "rows": table,
         },

@@ -82,6 +82,8 @@ def reference() -> str:
         _fields(recipe, "Recipe"),
         _fields(recipe, "ModelUse"),
         _fields(recipe, "LoraUse"),
+        _fields(recipe, "DecoderUse"),
+        _fields(recipe, "PluginUse"),
         _fields(recipe, "Made"),
         f"## Scores\n\nThe table `{scores.KEY}` in `NAME.json`.",
         _fields(scores, "Scores"),

@@ -66,6 +66,10 @@ def prepare(folder: Path, out: Path, *, over: str | None = None) -> None:
     for path in folder.iterdir():
         if path.is_file() and not path.name.startswith("params"):
             shutil.copyfile(path, out / path.name)
+    if "benchmarks/" in (folder / "dvc.yaml").read_text("utf-8"):  # its stages run these scripts
+        (out / "benchmarks").mkdir(exist_ok=True)
+        for path in (HERE.parent / "benchmarks").glob("*.py"):
+            shutil.copyfile(path, out / "benchmarks" / path.name)
     (out / "params.toml").write_text(tomlkit.dumps(params), "utf-8")
 
 
@@ -105,8 +109,8 @@ def run(wanted: Sequence[str] = ()) -> int:
             return _refuse(str(error))
         return _refuse(f"stage {name} failed: {error}. The same command goes on from there")
     _say(f"\nStages of this run and before: {sum(times.values()) / 60:.1f} min.")
-    if Path("report.html").exists():
-        _say(f"The page: {Path('report.html').resolve()}")
+    for page in filter(Path.exists, map(Path, ("report.html", "tables.html"))):
+        _say(f"The page: {page.resolve()}")
     return 0
 
 
@@ -140,6 +144,8 @@ def planned(words: list[str], *, device: str, offline: bool) -> list[str] | str:
             *words[words.index("-m") + 2 :],
         ]
     match words[:2]:
+        case ["python", script] if script.startswith("benchmarks/"):
+            return [*words, "--plan"]
         case ["curate", "run"]:
             if not Path("data").is_dir():
                 _say("(no data here yet: a plan of the embedded sample, with these settings)")

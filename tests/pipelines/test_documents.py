@@ -9,7 +9,7 @@ import pytest
 from command_lines import check, lines_of, words_of
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINES = [(document, line) for document in DOCUMENTS for line in lines_of(document)]
 
 

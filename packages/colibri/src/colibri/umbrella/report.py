@@ -18,8 +18,8 @@ from typing import Any
 from colibri.core.errors import UserError
 from colibri.core.shards import write_text_whole
 
-ORDER = ("teacher", "student", "quantized")
-NAMES = {"quantized": "student, few-bit weights"}
+ORDER = ("teacher", "student", "light", "quantized")
+NAMES = {"light": "student, light decoder", "quantized": "student, few-bit weights"}
 
 
 @dataclass(frozen=True, kw_only=True)
