@@ -139,7 +139,12 @@ def test_training_ends_in_a_folder_that_diffusers_opens(tmp_path: Path) -> None:
         ),
         say=_quiet,
     )
-    recipe = dit.DitRecipe(steps=2, free_steps=1, batch=2, clips=8, sample_steps=2, held_out=1)
+    recipe = dit.DitRecipe(
+        parts=(dit.DitPart(steps=1, clips=8, free=True), dit.DitPart(steps=1, clips=8, pairs=1.0)),
+        batch=2,
+        sample_steps=2,
+        held_out=1,
+    )
     dit.train_dit(tmp_path / "dit", recipe, say=said.append)
     assert "semantic" in said[-1]
     family = save_family(vae_folder, tmp_path / "dit", tmp_path / "family")

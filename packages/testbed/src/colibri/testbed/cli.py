@@ -61,8 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     vae.add_argument("--layout", choices=["wan2.2", "wan2.1"], help="form; latents are the same")
     vae.add_argument("--decoder-steps", type=int)
     vae.add_argument("--encoder-steps", type=int)
-    dit.add_argument("--steps", type=int)
-    dit.add_argument("--free-steps", type=int, help="of these, on scenes off the grid")
     family = commands.add_parser("family", help="join vae and dit to a WanPipeline folder")
     family.add_argument("--vae", type=Path, required=True, help="the folder vae of `train vae`")
     family.add_argument("--dit", type=Path, required=True, help="the folder of `train dit`")

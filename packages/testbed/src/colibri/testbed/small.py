@@ -51,13 +51,25 @@ FREE_PLACES: tuple[tuple[BackgroundName, str], ...] = (
     *PLACES[2:],
 )
 
+PAIRS = 0.3
+"""Share of scenes with two shapes."""
+
 Part = Literal["train", "held-out"]
 
 
-def small_scene(rng: np.random.Generator, *, part: Part | None = None, free: bool = False) -> Scene:
-    """One or two shapes on one of `PLACES`; `part` draws only from that part of the scenes."""
+def small_scene(
+    rng: np.random.Generator,
+    *,
+    part: Part | None = None,
+    free: bool = False,
+    pairs: float = PAIRS,
+) -> Scene:
+    """One shape or two on one of `PLACES`; `part` draws only from that part of the scenes.
+
+    `pairs` is the share of scenes with two shapes, of all that are drawn.
+    """
     while True:
-        scene = _any_scene(rng, free=free)
+        scene = _any_scene(rng, free=free, pairs=pairs)
         if part is None or part_of(scene) == part:
             return scene
 
@@ -83,14 +95,14 @@ def small_clip(scene: Scene, *, frames: int = FRAMES, side: int = SIDE) -> NDArr
     )
 
 
-def _any_scene(rng: np.random.Generator, *, free: bool) -> Scene:
+def _any_scene(rng: np.random.Generator, *, free: bool, pairs: float) -> Scene:
     places = FREE_PLACES if free else PLACES
     background, colour = places[int(rng.integers(len(places)))]
     taken = near_colours(background) | ({colour} if background == "plain" else set())
     names = rng.permutation(FREE_COLOUR_NAMES if free else COLOUR_NAMES)
     colours = [str(name) for name in names if name not in taken]
     shapes: tuple[Shape, ...]
-    if rng.random() < 0.7:
+    if rng.random() < 1 - pairs:
         shapes = (_shape(rng, colours[0], (FREE_ALONE if free else GRID_ALONE), MOTIONS),)
     else:
         axis: tuple[Motion, ...] = ("left", "right") if rng.random() < 0.5 else ("up", "down")

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colibri.core.errors import UserError
-from colibri.testbed.small import FRAMES, SIDE, Part, small_clip, small_scene
+from colibri.testbed.small import FRAMES, PAIRS, SIDE, Part, small_clip, small_scene
 from colibri.testbed.world import Scene
 
 
-def bank_scene(seed: int, index: int, part: Part = "train", *, free: bool = True) -> Scene:
+def bank_scene(
+    seed: int, index: int, part: Part = "train", *, free: bool = True, pairs: float = PAIRS
+) -> Scene:
     """The scene of one clip in a bank."""
-    return small_scene(np.random.default_rng([seed, index]), part=part, free=free)
+    return small_scene(np.random.default_rng([seed, index]), part=part, free=free, pairs=pairs)
 
 
 def open_bank(

@@ -1,11 +1,12 @@
 """The model card of the tiny family: measured where it is written."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from colibri.testbed.train.dit import DitRecipe
+from colibri.testbed.train.dit import DitPart, DitRecipe
 from colibri.testbed.train.family import (
     FamilyScores,
     family_hash,
@@ -63,12 +64,11 @@ Parts: `WanTransformer3DModel` ({_millions(pipeline.transformer)} M), `Autoencod
 
 ## Training
 
-- Data: {vae.clips} clips for the autoencoder, {dit.clips} for the video model, rendered; captions
-  of six kinds; every twelfth combination of shape, colour, motion and background held out.
-- The first {dit.free_steps:,} steps of the video model see shapes of any size, place and speed, the
-  rest those of the small world's grid, on which it is scored.
-- Steps: {_steps(training["lengths"])}. The learning rate falls towards the end of each length;
-  a second length means that training went on with the rate raised again.
+- Data: rendered clips, {vae.clips:,} of them for the autoencoder; captions of six kinds; every
+  twelfth combination of shape, colour, motion and background held out.
+- The video model's parts, each with a learning rate that falls to zero: {_parts(dit.parts)}. It is
+  scored on the grid of the small world.
+- Steps: {_steps(training["lengths"])}.
 - Autoencoder: {vae.batch} clips a step of {vae.frames[0]} or {vae.frames[1]} frames; its latents
   are a linear code.
 - Video model and text encoder: {dit.batch} clips a step, flow matching, shift {dit.shift:g},
@@ -108,6 +108,15 @@ def score_table(tables: dict[str, FamilyScores]) -> str:
 def _mean(family: FamilyScores, half: str, key: str) -> str:
     values = [getattr(getattr(one, half), key) for one in family.scores]
     return f"{sum(values) / len(values):.2f}"
+
+
+def _parts(parts: Sequence[DitPart]) -> str:
+    return "; ".join(
+        f"{part.steps:,} steps on {part.clips:,} clips "
+        f"{'of any size, place and speed' if part.free else 'on the grid'}, "
+        f"{part.pairs:.0%} with two shapes"
+        for part in parts
+    )
 
 
 def _steps(lengths: dict[str, list[int]]) -> str:

@@ -8,7 +8,7 @@ import copy
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from colibri.testbed import captions
 from colibri.testbed.score import Score, score
-from colibri.testbed.small import small_clip
+from colibri.testbed.small import PAIRS, Part, small_clip
 from colibri.testbed.train.bank import bank_scene
 from colibri.testbed.train.code import LinearCode
 from colibri.testbed.train.loop import load_training, note_length, save_training, schedule
@@ -35,16 +35,34 @@ from colibri.testbed.world import Scene
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DitPart:
+    """Steps on scenes of one kind, with a learning rate that falls to zero at their end."""
+
+    steps: int
+    clips: int = 24_000
+    """That are seen, again and again."""
+    free: bool = False
+    """Scenes of any size, place and speed; else those of the grid."""
+    pairs: float = PAIRS
+    """Share of scenes with two shapes."""
+
+    def scene(self, seed: int, index: int, part: Part = "train") -> Scene:
+        """One of them."""
+        return bank_scene(seed, index, part, free=self.free, pairs=self.pairs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DitRecipe:
     """What decides the weights."""
 
-    steps: int = 9000
-    free_steps: int = 5000
-    """So many first steps see scenes of any size, place and speed; the rest those of the grid."""
+    parts: tuple[DitPart, ...] = (
+        DitPart(steps=5000, free=True),
+        DitPart(steps=4000),
+        DitPart(steps=2000, pairs=0.65),
+    )
     decay_from: float = 0.5
-    """Share of either part's steps after which the learning rate falls to zero."""
+    """Share of a part's steps after which the learning rate falls."""
     batch: int = 32
-    clips: int = 24_000
     lr: float = 4e-4
     """Of Muon; AdamW, for the ends, vectors and embeddings, has three times as much."""
     shift: float = 3.0
@@ -127,8 +145,8 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     code = the_code(recipe.seed)
-    latents = {free: cached_latents(out, code, recipe, free=free) for free in (True, False)}
-    scale = scale_of(latents[True])
+    latents = [cached_latents(out, code, recipe.seed, part) for part in recipe.parts]
+    scale = scale_of(latents[0])
     tokenizer = tiny_tokenizer(recipe.seed)
     model = TinyModel()
     average = copy.deepcopy(model).requires_grad_(False)
@@ -140,18 +158,19 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
         torch.optim.AdamW(others, recipe.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     first = load_training(out, both, optimisers)
-    note_length(out, recipe.steps)
+    steps = sum(part.steps for part in recipe.parts)
+    note_length(out, steps)
     began = saved = time.monotonic()
     losses = []
-    for step in range(first, recipe.steps):
-        free = step < recipe.free_steps
-        begin, end = (0, recipe.free_steps) if free else (recipe.free_steps, recipe.steps)
-        rate = recipe.lr * schedule(step - begin, end - begin, decay_from=recipe.decay_from)
+    for step in range(first, steps):
+        index, gone = part_at(step, recipe.parts)
+        part = recipe.parts[index]
+        rate = recipe.lr * schedule(gone, part.steps, decay_from=recipe.decay_from)
         for optimiser, factor in zip(optimisers, (1, 3), strict=True):
             optimiser.param_groups[0]["lr"] = factor * rate
         # the flash kernel's backward pass takes half of a step on a CPU with so few tokens
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            loss = _loss(model, tokenizer, latents[free], scale, recipe, step, free=free)
+            loss = _loss(model, tokenizer, latents[index], scale, recipe, step, part)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for optimiser in optimisers:
@@ -166,13 +185,14 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
         if done % 50 == 0:
             pace = (time.monotonic() - began) / (done - first)
             mean = float(np.mean(losses[-50:]))
-            say(f"dit step {done}/{recipe.steps} loss {mean:.4f} {pace:.2f} s a step")
-        if time.monotonic() - saved >= recipe.checkpoint_s or done == recipe.steps:
+            say(f"dit step {done}/{steps} loss {mean:.4f} {pace:.2f} s a step")
+        if time.monotonic() - saved >= recipe.checkpoint_s or done == steps:
             save_training(out, both, optimisers, done)
             saved = time.monotonic()
-        if done % 500 == 0 or done == recipe.steps:
+        if done % 500 == 0 or done == steps:
+            held_out = replace(part, pairs=PAIRS)
             scenes = [
-                bank_scene(recipe.seed + 1, index, "held-out", free=free)
+                held_out.scene(recipe.seed + 1, index, "held-out")
                 for index in range(recipe.held_out)
             ]
             z = sample(
@@ -195,13 +215,12 @@ def _loss(
     scale: tuple[Tensor, Tensor],
     recipe: DitRecipe,
     step: int,
-    *,
-    free: bool,
+    part: DitPart,
 ) -> Tensor:
     """Mean square error of the velocity noise - x0 at sigmas shifted as in sampling."""
     rng = np.random.default_rng([recipe.seed, 13, step])
     rows = rng.integers(len(latents), size=recipe.batch)
-    texts = batch_captions([bank_scene(recipe.seed, int(row), free=free) for row in rows], rng)
+    texts = batch_captions([part.scene(recipe.seed, int(row)) for row in rows], rng)
     texts = ["" if rng.random() < recipe.no_text else text for text in texts]
     mean, std = scale
     x0 = (torch.from_numpy(latents[rows].astype(np.float32)) - mean) / std
@@ -226,20 +245,29 @@ def shifted(share: Tensor, shift: float) -> Tensor:
     return shift * share / (1 + (shift - 1) * share)
 
 
-def cached_latents(
-    out: Path, code: LinearCode, recipe: DitRecipe, *, free: bool
-) -> NDArray[np.float16]:
-    """(clips, C, T, H, W) codes of the training scenes."""
-    path = out / f"latents-{recipe.clips}{'' if free else '-grid'}.npy"
+def part_at(step: int, parts: Sequence[DitPart]) -> tuple[int, int]:
+    """Index of the part that a step is of, and its steps before this one."""
+    for index, part in enumerate(parts):
+        if step < part.steps:
+            return index, step
+        step -= part.steps
+    raise ValueError("the step is after the last part")
+
+
+def cached_latents(out: Path, code: LinearCode, seed: int, part: DitPart) -> NDArray[np.float16]:
+    """(clips, C, T, H, W) codes of the training scenes of a part."""
+    kind = "" if part.free else "-grid"
+    kind += "" if part.pairs == PAIRS else f"-{part.pairs:g}"
+    path = out / f"latents-{part.clips}{kind}.npy"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        parts = []
-        for start in range(0, recipe.clips, 50):
-            rows = range(start, min(start + 50, recipe.clips))
-            clips = [small_clip(bank_scene(recipe.seed, row, free=free)) for row in rows]
-            parts.append(code.encode(np.stack(clips)).astype(np.float16))
+        batches = []
+        for start in range(0, part.clips, 50):
+            rows = range(start, min(start + 50, part.clips))
+            clips = [small_clip(part.scene(seed, row)) for row in rows]
+            batches.append(code.encode(np.stack(clips)).astype(np.float16))
         with path.with_suffix(".part").open("wb") as file:
-            np.save(file, np.concatenate(parts))
+            np.save(file, np.concatenate(batches))
         path.with_suffix(".part").rename(path)
     latents: NDArray[np.float16] = np.load(path)
     return latents
