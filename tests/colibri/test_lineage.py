@@ -22,7 +22,8 @@ from colibri.distill.encodings import (
     write_text,
 )
 from colibri.infer.hashes import hash_parts
-from colibri.infer.recipe import ModelUse
+from colibri.infer.light import hash_decoder
+from colibri.infer.recipe import DecoderUse, ModelUse
 from colibri.umbrella.cli import main
 from colibri.umbrella.lineage import Artefact, text, trace
 from recipe_toys import write_clip
@@ -63,6 +64,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     write_clip(root / "videos" / "a.mp4", frames, prompt="a red circle", model=use)
+    light = DecoderUse(source="elsewhere", sha256=_decoder(root / "vae", hash_vae_of(teacher)))
+    write_clip(
+        root / "videos" / "light.mp4", frames, prompt="a red circle", model=use, decoder=light
+    )
     return root
 
 
@@ -74,6 +79,16 @@ def _model(folder: Path, value: float) -> Path:
     for part, weight in (("transformer", value), ("vae", 0.5), ("text_encoder", 0.5)):
         save_file({"w": torch.tensor([weight])}, folder / part / "model.safetensors")
     return folder
+
+
+def _decoder(run: Path, vae: str) -> str:
+    """A light decoder in its training's folder; the hash that a recipe has of it."""
+    table = {"teacher": {"id": "teacher", "hash": vae}, "training": {"step": 7, "seed": 3}}
+    write_json_whole(run / "decoder" / "config.json", table)
+    weights = {"w": torch.tensor([1.0])}
+    save_file(weights, run / "decoder" / "diffusion_pytorch_model.safetensors")
+    write_json_whole(run / "run.json", {"teacher_hash": vae, "clips": "curated"})
+    return hash_decoder(run / "decoder")
 
 
 def _shards(folder: Path) -> None:
@@ -136,6 +151,27 @@ def test_a_video_leads_to_its_source_rows(chain: Path) -> None:
     assert "by hash of every caption and image" in said
     assert "row one  small-world  one.mp4" in said
     assert "3 in = 2 kept + 1 rejected + 0 quarantined" in said
+
+
+def test_a_video_leads_to_its_light_decoder_the_decoders_teacher_and_clips(chain: Path) -> None:
+    (_, decoder) = trace(chain / "videos" / "light.mp4", [chain]).parents
+    assert decoder.by == "hash of its config and weights"
+    assert decoder.parent.path == str(chain / "vae" / "decoder")
+    assert decoder.parent.facts == ("7 steps, seed 3",)
+    teacher, clips = decoder.parent.parents
+    assert (teacher.by, teacher.parent.kind) == ("hash of its VAE", "model")
+    assert teacher.parent.hashes["vae"] == hash_vae_of(chain / "teacher")
+    assert (clips.by, clips.parent.path) == ("name", str(chain / "curated"))
+    assert [row["id"] for row in clips.parent.rows] == ["one", "two"]
+
+
+def test_a_decoder_is_known_by_its_hash_and_not_by_its_name(chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain / "vae" / "decoder", tmp_path / "decoder")
+    config = tmp_path / "decoder" / "config.json"
+    write_json_whole(config, json.loads(config.read_text()) | {"training": {"step": 8}})
+    (_, decoder) = trace(chain / "videos" / "light.mp4", [tmp_path]).parents
+    assert decoder.parent.path is None
+    assert decoder.parent.facts[0].startswith("asked for as elsewhere: not among the folders")
 
 
 def test_a_teacher_is_known_by_its_transformer(chain: Path, tmp_path: Path) -> None:

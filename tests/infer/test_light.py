@@ -304,6 +304,25 @@ def test_a_decoder_that_names_no_teacher_is_used_and_said_to_be_unchecked(
     assert any("cannot be checked" in line for line in heard)
 
 
+def test_info_describes_a_decoder_beside_its_model(
+    ti2v: Path, decoders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--device", "cpu", "--vram", "4"]
+    assert main(["info", str(ti2v), "--decoder", str(decoders["causal"]), *flags]) == 0
+    light_one = capsys.readouterr().out
+    assert "decoder       LightDecoder, causal, " in light_one
+    assert f"of the VAE {hash_vae_folder(ti2v / 'vae')[:12]}" in light_one
+    assert main(["info", str(ti2v), *flags]) == 0
+    own = capsys.readouterr().out
+    decoding = [
+        next(line for line in told.splitlines() if line.startswith("  decode"))
+        for told in (light_one, own)
+    ]
+    assert decoding[0] != decoding[1]
+    assert main(["info", "tiny-ti2v", "--decoder", str(decoders["2d"])]) == 0
+    assert main(["info", str(ti2v), "--decoder", str(ti2v.parent / "none")]) == 2
+
+
 # ---- long videos ----
 
 

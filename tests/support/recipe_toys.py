@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from colibri.core.schedule import FlowSchedule
 from colibri.core.video import write_video
-from colibri.infer.recipe import Made, ModelUse, Recipe, metadata
+from colibri.infer.recipe import DecoderUse, Made, ModelUse, Recipe, metadata
 from numpy.typing import NDArray
 
 NOBODY = ModelUse(
@@ -20,7 +20,13 @@ NOBODY = ModelUse(
 
 
 def write_clip(
-    path: Path, frames: NDArray[np.uint8], *, prompt: str, model: ModelUse = NOBODY, seed: int = 0
+    path: Path,
+    frames: NDArray[np.uint8],
+    *,
+    prompt: str,
+    model: ModelUse = NOBODY,
+    seed: int = 0,
+    decoder: DecoderUse | None = None,
 ) -> None:
     """Write `frames` as the video of `prompt` by `model`, three steps."""
     recipe = Recipe(
@@ -44,6 +50,7 @@ def write_clip(
         attention=None,
         compile=False,
         model=model,
+        decoder=decoder,
     )
     made = Made(frames_sha256="f" * 64, decode="whole", device="cpu", threads=1, versions={})
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from colibri.core.hashing import hash_file, hash_text
 from colibri.core.shards import read_rows
 
 MODEL, STUDENT, QUANTIZED = "model_index.json", "distill.json", "quantization.json"
+NO_DECODER = ("transformer", "text_encoder", "tokenizer")
 ROW = ("id", "source", "video", "member", "caption_original", "caption", "image", "licence")
 
 
@@ -89,12 +90,16 @@ class _Walker:
     def __init__(self, among: tuple[Path, ...]) -> None:
         self.among = among
         self._models: list[Path] = []
+        self._decoders: list[Path] = []
         self._encodings: list[Path] = []
         self._shards: list[Path] = []
         for folder in _folders(among):
             names = {path.name for path in folder.iterdir()}
             if MODEL in names:
                 self._models.append(folder)
+            if "config.json" in names and folder.name not in NO_DECODER:
+                self._decoders.append(folder)
+            self._decoders += sorted(folder.glob("taew*"))
             if {"manifest.json", "text", "first"} <= names:
                 self._encodings.append(folder)
             if "data" in names and any((folder / "data").glob("*.parquet")):
@@ -114,7 +119,7 @@ class _Walker:
         with contextlib.suppress(OSError, ValueError):
             table = json.loads((folder / "config.json").read_text("utf-8"))
             if isinstance(table.get("teacher"), dict) and "hash" in table["teacher"]:
-                return self.decoder(folder, table)
+                return self.decoder(folder)
         return None
 
     # ---- one kind each ----
@@ -139,21 +144,22 @@ class _Walker:
         if recipe.image_sha256:
             facts.append(f"first frame {recipe.image_sha256[:12]}")
         facts += [f"LoRA {lora.path} x{lora.scale:g} {lora.sha256[:12]}" for lora in recipe.loras]
+        if shared := made.versions.get("shared"):
+            facts.append(f"denoised {shared}")
         found = self._find_model("transformer", use.transformer)
+        model = Link(
+            role="model",
+            by="hash of its transformer",
+            parent=self.model(found)
+            if found
+            else _missing("model", f"asked for as {use.source}", hashes),
+        )
         return Artefact(
             kind="video",
             path=str(path),
             facts=tuple(facts),
             hashes={"recipe": recipe.fingerprint, "frames": made.frames_sha256},
-            parents=(
-                Link(
-                    role="model",
-                    by="hash of its transformer",
-                    parent=self.model(found)
-                    if found
-                    else _missing("model", f"asked for as {use.source}", hashes),
-                ),
-            ),
+            parents=(model, self._decoder_of(recipe.decoder)) if recipe.decoder else (model,),
         )
 
     def model(self, folder: Path) -> Artefact:
@@ -318,30 +324,70 @@ class _Walker:
             rows=shown,
         )
 
-    def decoder(self, folder: Path, table: dict[str, Any]) -> Artefact:
-        teacher = table["teacher"]
-        training = table.get("training") or {}
-        found = next((path for path in self._models if _vae_hash(path) == teacher["hash"]), None)
+    def decoder(self, place: Path) -> Artefact:
+        """A folder, or TAEHV's file; foreign ones do not say what they were made from."""
+        from colibri.infer.light import hash_decoder
+
+        table = (_json(place / "config.json") if place.is_dir() else None) or {}
+        teacher, training = table.get("teacher") or {}, table.get("training") or {}
+        facts = [f"{training.get('step', '?')} steps, seed {training.get('seed', '?')}"]
+        links = []
+        if wanted := teacher.get("hash"):
+            found = next((path for path in self._models if _vae_hash(path) == wanted), None)
+            missing = _missing("model", str(teacher.get("id")), {"vae_hash": wanted})
+            parent = self.model(found) if found else missing
+            links.append(Link(role="teacher", by="hash of its VAE", parent=parent))
+            links += self._clips(place.parent, wanted)
+        else:
+            facts = ["it does not say which VAE it was trained for"]
         return Artefact(
             kind="light decoder",
-            path=str(folder),
-            facts=(f"{training.get('step', '?')} steps, seed {training.get('seed', '?')}",),
-            hashes={path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))},
-            parents=(
-                Link(
-                    role="teacher",
-                    by="hash of its VAE",
-                    parent=self.model(found)
-                    if found
-                    else _missing("model", str(teacher.get("id")), {"vae_hash": teacher["hash"]}),
-                ),
-            ),
+            path=str(place),
+            facts=tuple(facts),
+            hashes={"decoder": hash_decoder(place)},
+            parents=tuple(links),
         )
+
+    def _decoder_of(self, use: Any) -> Link:
+        found = self._find_decoder(use.source, use.sha256)
+        missing = _missing("light decoder", f"asked for as {use.source}", {"decoder": use.sha256})
+        parent = missing
+        if found:
+            both = (found, found.parent)  # a model's own VAE can be decoded the faster way
+            model = next((folder for folder in both if (folder / MODEL).is_file()), None)
+            parent = self.model(model) if model else self.decoder(found)
+        return Link(role="decoder", by="hash of its config and weights", parent=parent)
+
+    def _clips(self, run: Path, teacher: str) -> Iterator[Link]:
+        """What a decoder was trained on, from the run that it lies in: by name alone."""
+        settings = _json(run / "run.json") or {}
+        if settings.get("teacher_hash") != teacher or "clips" not in settings:
+            return
+        if settings["clips"] is None:
+            parent = Artefact(
+                kind="data set", path=None, facts=("clips of the rendered small world",)
+            )
+        else:
+            name = Path(settings["clips"])
+            among = (path for path in self._shards if path.parts[-len(name.parts) :] == name.parts)
+            found = next(among, None)
+            parent = self.shards(found, None) if found else _missing("clips", str(name), {})
+        yield Link(role="clips", by="name", parent=parent)
 
     # ---- by hash ----
 
     def _find_model(self, part: str, wanted: str) -> Path | None:
         return next((path for path in self._models if _hash_part(path, part) == wanted), None)
+
+    def _find_decoder(self, name: str, wanted: str) -> Path | None:
+        from colibri.infer.light import hash_decoder
+
+        own = [model / "vae" for model in self._models]
+        for place in (Path(name), *self._decoders, *own):
+            with contextlib.suppress(UserError):
+                if place.exists() and hash_decoder(place) == wanted:
+                    return place
+        return None
 
     def _find_encodings(self, wanted: str) -> Path | None:
         from colibri.distill.encodings import read_manifest

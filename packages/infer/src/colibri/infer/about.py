@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from colibri.core import wan
+from colibri.infer import light
 from colibri.infer.config import InfoConfig
 from colibri.infer.decode import Say
 from colibri.infer.models import Machine, Source, find_model
-from colibri.infer.recipe import ModelUse, Recipe
+from colibri.infer.recipe import DecoderUse, ModelUse, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,8 @@ def find(config: InfoConfig, *, say: Say = log.info) -> Source:
     return Source(asked=family.name, revision=None, folder=nowhere, family=family, schedule=None)
 
 
-def describe(source: Source) -> str:
-    """A table for people. Reads configs and file sizes; no weights are loaded."""
+def describe(source: Source, decoder: DecoderUse | None = None) -> str:
+    """A table for people. Reads configs and file sizes; no weights but the decoder's are loaded."""
     family, default = source.family, source.family.defaults
     codec, shape = family.codec, family.latent_shape(family.video)
     latents = f"{shape.channels}x{shape.frames}x{shape.height}x{shape.width}"
@@ -62,10 +64,12 @@ def describe(source: Source) -> str:
             size = sum(path.stat().st_size for path in wan.part_files(source.folder, part))
             said += f"; {size / 1e6:,.1f} MB on disk"
         rows.append((part.replace("_", " "), said))
+    if decoder is not None:
+        rows.append(("decoder", light.describe(decoder)))
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
 
 
-def plans(source: Source, config: InfoConfig) -> Iterator[str]:
+def plans(source: Source, config: InfoConfig, decoder: DecoderUse | None = None) -> Iterator[str]:
     """A memory plan for each of `config.vram`. UserError for what is no number."""
     from colibri.infer import memory
     from colibri.infer.quantize import about_as
@@ -75,7 +79,8 @@ def plans(source: Source, config: InfoConfig) -> Iterator[str]:
     for asked in config.vram:
         budget = memory.budget_bytes(asked, config.device)
         assert budget is not None
-        plan = memory.make_plan(source, recipe_of(source, config), machine, budget, about=about)
+        recipe = replace(recipe_of(source, config), decoder=decoder)
+        plan = memory.make_plan(source, recipe, machine, budget, about=about)
         yield f"\n--vram {asked}: {plan.lines()}"
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from colibri.core.errors import UserError
 
 if TYPE_CHECKING:
     from colibri.infer.config import RenderConfig
+    from colibri.infer.together import Team
 
 DESCRIPTION = "Videos from text and images with Wan models, each with its recipe inside."
 
@@ -27,10 +29,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: infer has no command {name!r}; see infer --help", file=sys.stderr)
         return 2
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _one_of_several(name, rest)
     return run_command(lambda: COMMANDS[name](rest))
 
 
-def _t2v(argv: list[str]) -> int:
+def _one_of_several(name: str, argv: list[str]) -> int:
+    """In each of the processes that torchrun starts."""
+    from colibri.infer import together
+
+    def command(team: "Team") -> int:
+        if name not in SHARED:
+            raise UserError(
+                f"infer {name} is done by one process, not shared by {team.size}",
+                hint="start it without torchrun",
+            )
+        return SHARED[name](argv, team)
+
+    return together.run(command)
+
+
+def _t2v(argv: list[str], team: "Team | None" = None) -> int:
     from colibri.infer.config import T2vConfig
 
     config = parse_with_toml(
@@ -40,10 +59,10 @@ def _t2v(argv: list[str]) -> int:
         description="Videos from text. --config FILE.toml sits below the flags. Stopped at any "
         "moment, the same command goes on.",
     )
-    return _render(config)
+    return _render(config, team)
 
 
-def _i2v(argv: list[str]) -> int:
+def _i2v(argv: list[str], team: "Team | None" = None) -> int:
     from colibri.infer.config import I2vConfig
 
     config = parse_with_toml(
@@ -53,16 +72,16 @@ def _i2v(argv: list[str]) -> int:
         description="Videos that begin with an image. --config FILE.toml sits below the flags. "
         "Stopped at any moment, the same command goes on.",
     )
-    return _render(config)
+    return _render(config, team)
 
 
-def _render(config: "RenderConfig") -> int:
+def _render(config: "RenderConfig", team: "Team | None") -> int:
     from colibri.infer.generate import generate, plan
 
     if config.plan:
         print(plan(config, say=_say))
     else:
-        generate(config, say=_say)
+        generate(config, say=_say, team=team)
     return 0
 
 
@@ -134,13 +153,15 @@ def _info(argv: list[str]) -> int:
         rest,
         prog="infer info MODEL",
         description="Say what a model is, how it is run, and what it needs; with --vram where "
-        "everything would live. Loads no weights.",
+        "everything would live, and what a light decoder is. Loads none of the model's weights.",
         toml=None,
     )
     from colibri.infer.about import describe, find, plans
+    from colibri.infer.light import find_decoder
 
     source = find(config, say=_say)
-    print("\n".join([describe(source), *plans(source, config)]))
+    decoder = find_decoder(config.decoder, source, say=_say)
+    print("\n".join([describe(source, decoder), *plans(source, config, decoder)]))
     return 0
 
 
@@ -312,6 +333,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "gallery": _gallery,
     "serve": _serve,
 }
+
+SHARED: dict[str, Callable[[list[str], "Team | None"], int]] = {"t2v": _t2v, "i2v": _i2v}
+"""What several processes can do together."""
 
 _SUMMARIES = {
     "t2v": "videos from text; the embedded tiny model without --model",

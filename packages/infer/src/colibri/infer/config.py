@@ -229,6 +229,8 @@ class InfoConfig:
     """Plan for so much memory, in GB: 16, or several with commas."""
     scheme: Scheme | None = None
     """Plan as if `infer quantize` had made the model."""
+    decoder: str | None = None
+    """Describe this light decoder too, and plan with it: a folder or a hub id."""
     device: str = "cuda"
     """Plan for a GPU (it need not be here), or for a CPU."""
     dtype: DType = "bfloat16"

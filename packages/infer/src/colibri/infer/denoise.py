@@ -80,7 +80,9 @@ def needed_prompts(recipe: Recipe) -> tuple[str, ...]:
     return recipe.prompt_used, recipe.negative_prompt
 
 
-def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanModel:
+def load_denoiser(
+    source: Source, machine: Machine, recipe: Recipe, *, with_vae: bool = True
+) -> wan.WanModel:
     """Transformer and VAE, with the LoRA files, attention and compiling of `recipe`, placed."""
     from colibri.infer import device_profile, light, placement, quantized
 
@@ -91,8 +93,9 @@ def load_denoiser(source: Source, machine: Machine, recipe: Recipe) -> wan.WanMo
     # Onto the host first where not all of it shall be on the device at once.
     waits = machine.plan is not None and machine.plan.way.vae_waits
     home = replace(machine, device="cpu") if waits else machine
-    model = light.load(source, home, recipe.decoder, "transformer", "vae")
-    if recipe.decoder is None:
+    parts = ("transformer", "vae") if with_vae else ("transformer",)
+    model = light.load(source, home, recipe.decoder, *parts)
+    if with_vae and recipe.decoder is None:
         convolution = device_profile.convolution_of(machine.device)  # not that of the host
         device_profile.set_convolutions(model.vae, convolution)
     tuning.add_loras(model.transformer, recipe.loras)
@@ -121,7 +124,7 @@ def denoise(
 
     while True:
         try:
-            return _denoise(model, recipe, embeddings, first, on_step)
+            return sample(model, recipe, embeddings, encode_first(model, first), on_step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -137,23 +140,30 @@ def denoise(
     )
 
 
-def _denoise(
+def encode_first(model: wan.WanModel, first: Frame | None) -> "Tensor | None":
+    """Normalised latents of a first frame, by the model's own VAE."""
+    from colibri.core.wan.decoder import encode_video, to_pixels
+    from colibri.infer import placement
+
+    if first is None:
+        return None
+    placement.enter(model, "encode")
+    return encode_video(model.vae, to_pixels(first[None]))
+
+
+def sample(
     model: wan.WanModel,
     recipe: Recipe,
     embeddings: "dict[str, Tensor]",
-    first: Frame | None,
+    first_BCTHW: "Tensor | None",
     on_step: "OnStep | None",
 ) -> "Tensor":
+    """As `denoise`, from an encoded first frame, and once."""
     import torch
 
-    from colibri.core.wan.decoder import encode_video, to_pixels
     from colibri.core.wan.rollout import whole_clip
     from colibri.infer import placement
 
-    first_BCTHW = None
-    if first is not None:
-        placement.enter(model, "encode")
-        first_BCTHW = encode_video(model.vae, to_pixels(first[None]))
     placement.enter(model, "denoise")
     return whole_clip(
         model.transformer,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.latents import read_latents, write_latents
-from colibri.infer import frame_steps, models
+from colibri.infer import frame_steps, models, together
 from colibri.infer.config import I2vConfig, RenderConfig
 from colibri.infer.decode import Say
 from colibri.infer.denoise import denoise, needed_prompts, step_bar
@@ -29,6 +29,7 @@ from colibri.infer.recap import AUTO, OFF, RULES
 from colibri.infer.recipe import Made, Recipe, from_json, read_video, to_json
 from colibri.infer.safety import Filters, RefusedError, open_filters
 from colibri.infer.settings import Planned, check_takes_image, describe, make_recipes
+from colibri.infer.together import Team
 
 if TYPE_CHECKING:
     from colibri.core.wan.sampler import OnStep, Step
@@ -78,14 +79,18 @@ def generate(
     say: Say = log.info,
     watch: Watch = lambda _: None,
     kept: Kept | None = None,
+    team: Team | None = None,
 ) -> tuple[Rendered, ...]:
     """Make every video that `config` asks for; those that are there already are left alone.
 
-    `kept` holds embeddings and weights from one call to the next. UserError in one sentence for bad
-    input, for what a filter refuses, and where memory runs out in every way.
+    `kept` holds embeddings and weights from one call to the next. With `team` this is the first of
+    several processes. UserError in one sentence for bad input, for what a filter refuses, and where
+    memory runs out in every way.
     """
     from colibri.infer import light
 
+    if team is not None:
+        team.take_device(config.device)
     kept = kept or Kept()
     filters = kept.filters(config.safety)
     source = models.find_model(config.model, config.revision, say=say)
@@ -98,15 +103,22 @@ def generate(
         say("No preview: the filter sees frames, which a preview would show before.")
         preview = 0
     machine = _with_plan(config, source, planned[0].recipe, machine, say=say)
+    if team is not None:
+        machine = team.check(source, planned[0].recipe, machine, config.vram, say=say)
     tasks = find_tasks(config, planned, say=say)
 
     new = [task for task in tasks if task.state == "new"]
     if any(task.state != "done" for task in tasks):
         watch(Moment(stage="load"))
     if new:
+        recipe = new[0].planned.recipe
+        if team is not None:
+            team.tell(together.Load(source=source, machine=machine, recipe=recipe))
         prompts = [prompt for task in new for prompt in needed_prompts(task.planned.recipe)]
         embeddings = kept.embeddings(source, machine, prompts, say=say)
-        model = kept.denoiser(source, machine, new[0].planned.recipe)
+        model = kept.denoiser(source, machine, recipe)
+        if team is not None:
+            team.share(model, machine)
     elif any(task.state == "denoised" for task in tasks):
         model = light.load(source, machine, planned[0].recipe.decoder, "vae")
 
@@ -128,9 +140,11 @@ def generate(
                     tick(step)
                     watch(_moment(step, previewer(step)))  # noqa: B023 (called within this turn)
 
-                latents = denoise(
-                    *(model, recipe, embeddings, task.planned.first), on_step=on_step, say=say
-                )
+                given = (model, recipe, embeddings, task.planned.first)
+                if team is None:
+                    latents = denoise(*given, on_step=on_step, say=say)
+                else:
+                    latents = together.denoise(team, *given, on_step=on_step)
             with writing(outputs.latents):
                 if task.planned.first is not None and recipe.image is not None:
                     write_png(outputs.video.with_name(recipe.image), task.planned.first)

@@ -54,14 +54,15 @@ LAYOUTS = (
 def find_decoder(asked: str | None, source: Source, *, say: Say) -> DecoderUse | None:
     """The decoder of that name, for a recipe; None for the model's own.
 
-    UserError where it is missing, damaged, for other latents, or was trained for another VAE.
+    UserError where it is missing, damaged, for other latents, or was trained for another VAE; of a
+    source without a folder the VAE is not compared.
     """
     if asked is None or asked == OWN:
         return None
     from colibri.vae.adapter import check_teacher
 
     place = _place(asked, say)
-    use = DecoderUse(source=asked, sha256=_hash(place))
+    use = DecoderUse(source=asked, sha256=hash_decoder(place))
     decoder = _open(place)
     found, wanted = decoder.codec, source.family.codec
     if found != wanted:
@@ -70,7 +71,8 @@ def find_decoder(asked: str | None, source: Source, *, say: Say) -> DecoderUse |
             f"and {found.space}x{found.space} pixels, those of --model {source.asked} have "
             f"{wanted.channels}, {wanted.time} and {wanted.space}x{wanted.space}"
         )
-    check_teacher(decoder.teacher, source.use.vae, f"the VAE of --model {source.asked}")
+    if source.folder.exists():
+        check_teacher(decoder.teacher, source.vae_hash, f"the VAE of --model {source.asked}")
     say(f"Decoder: {asked} instead of the model's own.")
     if not decoder.teacher.get("hash"):
         say("It does not say which VAE it was trained for: whether it fits cannot be checked.")
@@ -87,7 +89,7 @@ def load(source: Source, machine: Machine, use: DecoderUse | None, *parts: str) 
     others = [part for part in parts if part != "vae"]
     model = models.load(source, machine, *others) if others else source.model()
     place = _place(use.source)
-    if _hash(place) != use.sha256:
+    if hash_decoder(place) != use.sha256:
         raise UserError(
             f"the decoder {use.source} is not the one that the recipe names",
             hint="pass --decoder with its folder",
@@ -96,6 +98,19 @@ def load(source: Source, machine: Machine, use: DecoderUse | None, *parts: str) 
         _open(place, machine), source.family, lambda: models.load(source, machine, "vae").vae
     )
     return model
+
+
+def describe(use: DecoderUse) -> str:
+    """What a decoder is, in one line."""
+    decoder = _open(_place(use.source))
+    core: Any = decoder.core
+    count = sum(parameter.numel() for parameter in core.parameters())
+    teacher = decoder.teacher.get("hash")
+    return (
+        f"{type(core).__name__}, {'causal' if decoder.causal else 'sees later latents'}, "
+        f"{count:,} parameters, SHA-256 {use.sha256[:12]}; "
+        + (f"of the VAE {teacher[:12]}" if teacher else "does not say of which VAE")
+    )
 
 
 def planned(family: ModelFamily, machine: Machine, use: DecoderUse) -> "Light":
@@ -122,7 +137,8 @@ def _place(asked: str, say: Say = log.info) -> Path:
     return hub.fetch(f"{owner}/{rest[0]}", (named,) if inside else LAYOUTS, say=say) / inside
 
 
-def _hash(place: Path) -> str:
+def hash_decoder(place: Path) -> str:
+    """SHA-256 over its config and weights. UserError where there are none."""
     from colibri.vae.load import decoder_files
 
     return hash_json([[path.name, hash_kept(path)] for path in decoder_files(place)])

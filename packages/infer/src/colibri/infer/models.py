@@ -53,10 +53,13 @@ class Source:
             family=self.family.name,
             text_encoder=hash_parts(self.folder, ("text_encoder", "tokenizer")),
             transformer=hash_parts(self.folder, ("transformer",)),
-            vae=remembered(
-                ["vae", hash_parts(self.folder, ("vae",))], lambda: self.model().vae_hash
-            ),
+            vae=self.vae_hash,
         )
+
+    @cached_property
+    def vae_hash(self) -> str:
+        """What latents are bound to."""
+        return remembered(["vae", hash_parts(self.folder, ("vae",))], lambda: self.model().vae_hash)
 
     def model(self) -> wan.WanModel:
         """The model without any part loaded."""

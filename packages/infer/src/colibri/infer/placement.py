@@ -26,6 +26,8 @@ class Placed:
     device: str
     way: Way
     stream: BlockStream | None = None
+    processes: int = 1
+    """That share each pass."""
 
 
 _PLACED: "weakref.WeakKeyDictionary[nn.Module, Placed]" = weakref.WeakKeyDictionary()
@@ -50,12 +52,20 @@ def stream_of(model: wan.WanModel) -> BlockStream | None:
     return placed.stream if placed else None
 
 
+def note_shared(model: wan.WanModel, processes: int) -> None:
+    """Several processes share the passes of a placed model."""
+    _PLACED[model.transformer].processes = processes
+
+
 def rounding(model: wan.WanModel) -> dict[str, str]:
     """What of the placement may round frames differently, for their record."""
-    way = way_of(model)
-    if way.ffn_chunks == 1 and not way.lean:
-        return {}
-    return {"memory": f"feed-forward in {way.ffn_chunks}" + (", lean" if way.lean else "")}
+    way, placed = way_of(model), _find(model)
+    found = {}
+    if way.ffn_chunks > 1 or way.lean:
+        found["memory"] = f"feed-forward in {way.ffn_chunks}" + (", lean" if way.lean else "")
+    if placed is not None and placed.processes > 1:
+        found["shared"] = f"by {placed.processes} processes"
+    return found
 
 
 def enter(model: wan.WanModel, stage: str) -> None:

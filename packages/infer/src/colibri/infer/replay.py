@@ -44,7 +44,10 @@ class Replayed:
         old, new = self.before, self.now
         pairs = [("device", old.device, new.device), ("threads", old.threads, new.threads)]
         pairs += [("decoding", old.decode, new.decode)]
-        pairs += [(name, old.versions.get(name), version) for name, version in new.versions.items()]
+        names = (*new.versions, *(name for name in old.versions if name not in new.versions))
+        pairs += [
+            (name, old.versions.get(name, "not"), new.versions.get(name, "not")) for name in names
+        ]
         return [f"{name} {before} then, {now} now" for name, before, now in pairs if before != now]
 
 

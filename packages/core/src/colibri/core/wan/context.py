@@ -48,7 +48,7 @@ def share_tokens(model: Any, groups: ParallelConfig) -> None:
     Before FSDP takes it. UserError for an attention backend that cannot."""
     for block in model.blocks:
         backend = block.attn1.processor._attention_backend
-        _refuse_backend(backend)
+        check_backend(backend)
         shared = SharedAttention()
         shared._attention_backend, shared._parallel_config = backend, groups
         block.attn1.set_processor(shared)
@@ -84,14 +84,13 @@ class SharedAttention(WanAttnProcessor):
         return project_out(attn, out_BSND, q)
 
 
-def _refuse_backend(backend: Any) -> None:
-    name = (
-        _AttentionBackendRegistry.get_active_backend()[0]
-        if backend is None
-        else AttentionBackendName(backend)
-    )
-    if not _AttentionBackendRegistry._is_context_parallel_available(name):
-        can = ", ".join(sorted(_AttentionBackendRegistry._supports_context_parallel))
+def check_backend(backend: str | AttentionBackendName | None) -> None:
+    """UserError for an attention backend of diffusers that cannot; None is the process's own."""
+    found = _AttentionBackendRegistry.get_active_backend()[0] if backend is None else backend
+    name = found.value if isinstance(found, AttentionBackendName) else found
+    can = _AttentionBackendRegistry._supports_context_parallel
+    if name not in can:
         raise UserError(
-            f"the attention backend {name.value} cannot share a clip's tokens", hint=f"use {can}"
+            f"the attention backend {name} cannot share a clip's tokens",
+            hint=f"use {', '.join(sorted(can))}",
         )
