@@ -36,6 +36,7 @@ def main() -> None:
         family_hash,
         held_out_scenes,
         load_family,
+        numbers_of,
         score_image,
         score_text,
     )
@@ -44,7 +45,7 @@ def main() -> None:
     scenes = held_out_scenes(options.videos, seed=options.seed)
     pipeline = load_family(folder)
     rendered = tuple(score(small_clip(scene), scene) for scene in scenes)
-    tables = {"rendered": FamilyScores(scores=rendered, first_frame_db=None)}
+    tables = {"rendered": FamilyScores(scores=rendered, shapes=numbers_of(scenes))}
     seconds = {}
     for name, sampled in (
         ("text, 50 steps, CFG 4", lambda: score_text(pipeline, scenes, seed=options.seed)),
@@ -71,6 +72,7 @@ def main() -> None:
             "videos": options.videos,
             "seconds": seconds,
             "scores": {name: [asdict(one) for one in t.scores] for name, t in tables.items()},
+            "shapes": {name: t.shapes for name, t in tables.items()},
             "first_frame_db": {name: t.first_frame_db for name, t in tables.items()},
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -66,8 +66,11 @@ def small_scene(
 ) -> Scene:
     """One shape or two on one of `PLACES`; `part` draws only from that part of the scenes.
 
-    `pairs` is the share of scenes with two shapes, of all that are drawn.
+    `pairs` is the share of scenes with two shapes. Two are held out more often than one; so how
+    many a held-out scene has is drawn first.
     """
+    if part == "held-out":
+        pairs = float(rng.random() < pairs)
     while True:
         scene = _any_scene(rng, free=free, pairs=pairs)
         if part is None or part_of(scene) == part:

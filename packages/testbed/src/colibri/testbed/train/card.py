@@ -92,10 +92,13 @@ sha256 of the weights: `{family_hash(folder)}`
 
 def score_table(tables: dict[str, FamilyScores]) -> str:
     """A Markdown table: one row a sampler, semantics and quality attribute by attribute."""
-    header = ["sampler", "semantic", *ATTRIBUTES, "all right", "quality", *QUALITIES, "frame 0"]
+    header = ["sampler", "semantic", "of one shape", "of two", *ATTRIBUTES, "all right"]
+    header += ["quality", *QUALITIES, "frame 0"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for name, family in tables.items():
+        by_number = (family.semantic_of(shapes) for shapes in (1, 2))
         cells = [name, f"{family.semantic:.3f}"]
+        cells += ["-" if value is None else f"{value:.2f}" for value in by_number]
         cells += [_mean(family, "semantic", key) for key in ATTRIBUTES]
         cells += [f"{family.right:.2f}", f"{family.quality:.3f}"]
         cells += [_mean(family, "quality", key) for key in QUALITIES]

@@ -36,13 +36,24 @@ class FamilyScores:
     """Means over fresh held-out prompts."""
 
     scores: tuple[Score, ...]
-    first_frame_db: float | None
+    shapes: tuple[int, ...]
+    """Asked for in each."""
+    first_frame_db: float | None = None
     """PSNR of frame 0 against the given image; None for text alone."""
 
     @property
     def semantic(self) -> float:
         """Mean share of asked attributes."""
         return float(np.mean([one.semantic.mean for one in self.scores]))
+
+    def semantic_of(self, shapes: int) -> float | None:
+        """`semantic` of the scenes with so many shapes; None where there are none."""
+        some = [
+            one.semantic.mean
+            for one, count in zip(self.scores, self.shapes, strict=True)
+            if count == shapes
+        ]
+        return float(np.mean(some)) if some else None
 
     @property
     def quality(self) -> float:
@@ -134,7 +145,7 @@ def score_text(
             output_type="np",
         ).frames
         scores += [score(v, s) for v, s in zip(_bytes(videos), part, strict=True)]
-    return FamilyScores(scores=tuple(scores), first_frame_db=None)
+    return FamilyScores(scores=tuple(scores), shapes=numbers_of(scenes))
 
 
 def score_image(
@@ -173,12 +184,21 @@ def score_image(
         video = _bytes(frames)[0]
         scores.append(score(video, scene))
         errors.append(np.square((video[0].astype(float) - picture) / 255).mean())
-    return FamilyScores(scores=tuple(scores), first_frame_db=float(-10 * np.log10(np.mean(errors))))
+    return FamilyScores(
+        scores=tuple(scores),
+        shapes=numbers_of(scenes),
+        first_frame_db=float(-10 * np.log10(np.mean(errors))),
+    )
 
 
 def held_out_scenes(count: int, *, seed: int = 2) -> list[Scene]:
     """Scenes of combinations that no training clip has."""
     return [bank_scene(seed, index, "held-out", free=False) for index in range(count)]
+
+
+def numbers_of(scenes: Sequence[Scene]) -> tuple[int, ...]:
+    """Of shapes in each."""
+    return tuple(len(scene.shapes) for scene in scenes)
 
 
 def prompts(scenes: Sequence[Scene], seed: int) -> list[str]:
