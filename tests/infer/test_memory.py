@@ -138,7 +138,7 @@ def test_predicted_peaks_are_the_measured_ones_within_ten_percent(
         slots = 2 * stream.block_bytes if stream else 0
         check(
             stage.working_bytes + slots,
-            lambda: made.append(denoising._denoise(model, recipe, words, None, None)),
+            lambda: made.append(denoising.sample(model, recipe, words, None, None)),
         )
     for mode in ("whole", "chunks"):
         check(
@@ -308,11 +308,11 @@ def test_streamed_weights_give_equal_results_and_are_read_once_a_pass(
         streamed = denoising._encode_prompts(source, machine, [text], "stream")[text]
         assert (streamed - whole).abs().max() == 0
     model = denoising.load_denoiser(source, machine, recipe)
-    before = denoising._denoise(model, recipe, words, None, None)
+    before = denoising.sample(model, recipe, words, None, None)
     placement._set(model, STREAMED)
     stream = placement.stream_of(model)
     assert stream is not None
-    after = denoising._denoise(model, recipe, words, None, None)
+    after = denoising.sample(model, recipe, words, None, None)
     assert (after - before).abs().max() == 0
     total, largest = memory.streamed_bytes(model.transformer.blocks)
     # 3 steps, 2 branches, and the first block of a pass that did not come
@@ -321,7 +321,7 @@ def test_streamed_weights_give_equal_results_and_are_read_once_a_pass(
     frames, _ = decode_clip(model, machine, after, mode="whole", say=quiet)
     placement._set(model, memory.Way())
     assert placement.stream_of(model) is None
-    assert (denoising._denoise(model, recipe, words, None, None) - before).abs().max() == 0
+    assert (denoising.sample(model, recipe, words, None, None) - before).abs().max() == 0
     assert np.array_equal(decode_clip(model, machine, before, mode="whole", say=quiet)[0], frames)
 
 
