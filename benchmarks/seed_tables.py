@@ -13,6 +13,7 @@ Rows whose model is not there are left out, and named in the file of figures.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from colibri.core.errors import UserError
+from colibri.core.errors import RowError, UserError
 from colibri.core.hashing import hash_json
 from colibri.testbed import captions
 from colibri.testbed.embedded import STUDENT, TEACHER
@@ -184,8 +185,10 @@ def asked_for(count: int) -> list[Told]:
         prompt = STYLES[style](scene, rng)
         if style in ONE_SHAPE:
             scene = replace(scene, shapes=scene.shapes[:1])
-        # as `infer --recap auto` does for students: a prompt that breaks no rule stays
-        rewritten = rewrite(prompt) if violates(check(prompt, prompt)) else prompt
+        rewritten = prompt  # as `infer --recap auto` does: what is fine or cannot be mended stays
+        if violates(check(prompt, prompt)):
+            with contextlib.suppress(RowError):
+                rewritten = rewrite(prompt)
         told.append(Told(style=style, prompt=prompt, rewritten=rewritten, scene=scene))
     return told
 
