@@ -30,6 +30,7 @@ from colibri.core.hashing import hash_json
 from colibri.testbed import captions
 from colibri.testbed.embedded import STUDENT, TEACHER
 from colibri.testbed.score import Pixels, Score, read, score
+from colibri.testbed.small import small_clip
 from colibri.testbed.world import Scene
 from rows import Found, kept, make_table, names_of, row_parser
 from sampling import EMBEDDED, Way, folder_of, own_way, sampled, weights_hash
@@ -115,50 +116,48 @@ def _table(
     )
 
 
-# ---- table 1: text ----
+# ---- tables 1 and 2: prompts ----
 
-T2V = {f"{model}-{how}": (model,) for model in MODELS for how in ("raw", "recap")}
+BY_MODEL = {f"{model}-{how}": (model,) for model in MODELS for how in ("raw", "recap")}
 """Rows, and the parts that they need."""
 
 
-def _t2v(name: str) -> None:
-    parser = _parser(name, list(T2V))
-    parser.add_argument("--videos", type=int, default=48, help="held-out scenes (%(default)s)")
+def _of_prompts(
+    name: str,
+    what: str,
+    measure: "Callable[[Sequence[Told], Sequence[Pixels]], Found]",
+    *,
+    pictures: bool,
+) -> None:
+    """Teacher and student on prompts as they are and rewritten; with their first frames or not."""
+    parser = _parser(name, list(BY_MODEL))
+    parser.add_argument("--videos", type=int, default=48, help=f"{what} (%(default)s)")
     arguments = parser.parse_args()
+
+    def row_of(row: str, seed: int, places: Places) -> Found:
+        model, how = row.split("-")
+        folder = places.folders[model]
+        steps = _steps(arguments, model)
+
+        def make() -> Found:
+            told = asked_for(arguments.videos)
+            prompts = [one.rewritten if how == "recap" else one.prompt for one in told]
+            first = [one.picture for one in told] if pictures else None
+            videos = _videos(folder, prompts, steps, seed, first)
+            return {"says": MODELS[model], **measure(told, videos)}
+
+        asked = [row, seed, arguments.videos, weights_hash(folder), steps]
+        return kept(arguments.work / f"{row}-{seed}.json", hash_json(asked), make)
+
     _table(
         arguments,
-        T2V,
+        BY_MODEL,
         lambda: _places(teacher=arguments.model, student=arguments.student),
-        lambda row, seed, places: _scored(arguments, row, seed, places),
+        row_of,
         budget=f"{arguments.videos} videos a row and seed",
         line=_line,
         settings=("model", "student", "steps", "videos"),
     )
-
-
-def _scored(arguments: argparse.Namespace, row: str, seed: int, places: Places) -> Found:
-    model, how = row.split("-")
-    folder = places.folders[model]
-    asked = [row, seed, arguments.videos, weights_hash(folder), _steps(arguments, model)]
-
-    def make() -> Found:
-        told = asked_for(arguments.videos)
-        prompts = [one.rewritten if how == "recap" else one.prompt for one in told]
-        scores = [
-            score(video, one.scene)
-            for (video, one) in zip(
-                _videos(folder, prompts, _steps(arguments, model), seed), told, strict=True
-            )
-        ]
-        styles = {
-            style: means([one for one, it in zip(scores, told, strict=True) if it.style == style])
-            for style in STYLES
-            if any(one.style == style for one in told)
-        }
-        changed = fmean(one.prompt != one.rewritten for one in told)
-        return {"says": MODELS[model], "rewritten": changed, **means(scores), "styles": styles}
-
-    return kept(arguments.work / f"{row}-{seed}.json", hash_json(asked), make)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +168,11 @@ class Told:
     prompt: str
     rewritten: str
     scene: Scene
+
+    @property
+    def picture(self) -> Pixels:
+        """The true first frame, (1, height, width, 3)."""
+        return small_clip(self.scene, frames=1)
 
 
 def asked_for(count: int) -> list[Told]:
@@ -210,6 +214,10 @@ def means(scores: Sequence[Score]) -> Found:
     }
 
 
+def _scores(told: Sequence[Told], videos: Sequence[Pixels]) -> list[Score]:
+    return [score(video, one.scene) for video, one in zip(videos, told, strict=True)]
+
+
 def _videos(
     folder: Path,
     prompts: Sequence[str],
@@ -237,51 +245,43 @@ def _line(key: str, found: Found) -> str:
     return f"{key:<28}{figures}"
 
 
-# ---- table 2: a first frame ----
+# ---- table 1: text ----
 
-I2V = T2V
+
+def _t2v(name: str) -> None:
+    _of_prompts(name, "held-out scenes", _asked, pictures=False)
+
+
+def _asked(told: Sequence[Told], videos: Sequence[Pixels]) -> Found:
+    """Scores of all, and of each style."""
+    scores = _scores(told, videos)
+    styles = {
+        style: means([one for one, it in zip(scores, told, strict=True) if it.style == style])
+        for style in STYLES
+        if any(one.style == style for one in told)
+    }
+    changed = fmean(one.prompt != one.rewritten for one in told)
+    return {"rewritten": changed, **means(scores), "styles": styles}
+
+
+# ---- table 2: a first frame ----
 
 
 def _i2v(name: str) -> None:
-    parser = _parser(name, list(I2V))
-    parser.add_argument("--videos", type=int, default=48, help="first frames (%(default)s)")
-    arguments = parser.parse_args()
-    _table(
-        arguments,
-        I2V,
-        lambda: _places(teacher=arguments.model, student=arguments.student),
-        lambda row, seed, places: _from_pictures(arguments, row, seed, places),
-        budget=f"{arguments.videos} videos a row and seed",
-        line=_line,
-        settings=("model", "student", "steps", "videos"),
-    )
+    _of_prompts(name, "first frames", _held, pictures=True)
 
 
-def _from_pictures(arguments: argparse.Namespace, row: str, seed: int, places: Places) -> Found:
-    from colibri.testbed.small import small_clip
-
-    model, how = row.split("-")
-    folder = places.folders[model]
-    asked = [row, seed, arguments.videos, weights_hash(folder), _steps(arguments, model)]
-
-    def make() -> Found:
-        told = asked_for(arguments.videos)
-        prompts = [one.rewritten if how == "recap" else one.prompt for one in told]
-        pictures = [small_clip(one.scene, frames=1) for one in told]
-        videos = _videos(folder, prompts, _steps(arguments, model), seed, pictures)
-        held = [
-            consistency(video, picture[0], one.scene)
-            for video, picture, one in zip(videos, pictures, told, strict=True)
-        ]
-        scores = [score(video, one.scene) for video, one in zip(videos, told, strict=True)]
-        return {
-            "says": MODELS[model],
-            "subject": fmean(one[0] for one in held),
-            "background": fmean(one[1] for one in held),
-            **means(scores),
-        }
-
-    return kept(arguments.work / f"{row}-{seed}.json", hash_json(asked), make)
+def _held(told: Sequence[Told], videos: Sequence[Pixels]) -> Found:
+    """What stays of the first frames, and scores."""
+    held = [
+        consistency(video, one.picture[0], one.scene)
+        for video, one in zip(videos, told, strict=True)
+    ]
+    return {
+        "subject": fmean(one[0] for one in held),
+        "background": fmean(one[1] for one in held),
+        **means(_scores(told, videos)),
+    }
 
 
 def consistency(video: Pixels, picture: Pixels, scene: Scene) -> tuple[float, float]:

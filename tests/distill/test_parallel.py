@@ -1,9 +1,7 @@
 """Two processes are one, sharded (FSDP2) and not, over gloo on the CPU."""
 
 import json
-import multiprocessing
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ import torch
 from colibri.core.wan.family import Causal
 from colibri.distill.config import StreamConfig, TrainConfig
 from colibri.distill.train import train
+from processes import run_joined
 from safetensors.torch import load_file
 
-FORK = multiprocessing.get_context("fork")
 
-
-def _work(config: TrainConfig, joined: dict[str, str]) -> None:
+def _work(joined: dict[str, str], config: TrainConfig) -> None:
     os.environ |= joined
     torch.set_num_threads(1)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign,assignment]
@@ -27,22 +24,7 @@ def _work(config: TrainConfig, joined: dict[str, str]) -> None:
 
 def _run(config: TrainConfig, size: int) -> None:
     """`size` processes, joined as `accelerate launch` joins them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-    processes = [
-        FORK.Process(target=_work, args=(config, joined | {"RANK": str(rank)}))
-        for rank in range(size)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=240)
-        ended = process.exitcode
-        if ended is None:
-            process.kill()
-        assert ended == 0
+    assert run_joined(_work, [(config,)] * size, timeout_s=240) == [0] * size
 
 
 @pytest.fixture(scope="module")

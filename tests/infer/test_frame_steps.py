@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from colibri.core.errors import UserError
 from colibri.infer.cli import main
-from colibri.infer.config import DecodeConfig, ReplayConfig, T2vConfig
+from colibri.infer.config import DecodeConfig, ReplayConfig
 from colibri.infer.finish import decode_file
 from colibri.infer.frame_steps import blend, lanczos
 from colibri.infer.generate import generate
 from colibri.infer.image import Frame
 from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
+from infer_toys import own_module, quiet, settings
 
 OWN = """
 import numpy as np
@@ -34,22 +35,7 @@ def none_between(frames):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of one's own, on the path."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "my_steps.py").write_text(OWN)
-    monkeypatch.syspath_prepend(folder)
-    return folder / "my_steps.py"
-
-
-def settings(model: Path, out: Path, **more: object) -> T2vConfig:
-    given = {"model": str(model), "out": out, "prompt": "a red circle", "steps": 1, "frames": 5}
-    given |= {"device": "cpu", "size": (32, 48), "guidance": 1.0}
-    return T2vConfig(**given | more)  # type: ignore[arg-type]
-
-
-def quiet(_: str) -> None:
-    return
+    return own_module("my_steps", OWN, tmp_path, monkeypatch)
 
 
 def shape_of(video: Path) -> tuple[int, int, int, float]:

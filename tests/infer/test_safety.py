@@ -8,13 +8,14 @@ from colibri.core.errors import UserError
 from colibri.core.video import read_frames
 from colibri.infer import safety
 from colibri.infer.cli import main
-from colibri.infer.config import DecodeConfig, T2vConfig
+from colibri.infer.config import DecodeConfig
 from colibri.infer.finish import decode_file
 from colibri.infer.generate import generate
 from colibri.infer.long import make_long
 from colibri.infer.long_config import LongConfig
 from colibri.infer.recipe import read_video
 from colibri.infer.safety import Words, open_filters
+from infer_toys import own_module, quiet, settings
 
 OWN = """
 from colibri.infer.safety import Filter
@@ -34,11 +35,7 @@ class Other:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "my_filters.py").write_text(OWN)
-    monkeypatch.syspath_prepend(folder)
-    return folder / "my_filters.py"
+    return own_module("my_filters", OWN, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -46,16 +43,6 @@ def words(tmp_path: Path) -> Path:
     path = tmp_path / "words.txt"
     path.write_text("# not shown\nblood\nnaked  person\n\nGüte\n", encoding="utf-8")
     return path
-
-
-def settings(model: Path, out: Path, **more: object) -> T2vConfig:
-    given = {"model": str(model), "out": out, "prompt": "a red circle", "steps": 1, "frames": 5}
-    given |= {"device": "cpu", "size": (32, 48), "guidance": 1.0}
-    return T2vConfig(**given | more)  # type: ignore[arg-type]
-
-
-def quiet(_: str) -> None:
-    return
 
 
 def test_words_count_whole_in_any_case_and_form(words: Path) -> None:

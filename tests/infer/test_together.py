@@ -5,7 +5,6 @@ import io
 import json
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,9 @@ from colibri.infer.recipe import Recipe, read_video
 from colibri.infer.replay import replay
 from colibri.infer.settings import make_recipes
 from colibri.infer.together import Team
+from infer_toys import quiet
 from PIL import Image
+from processes import run_joined
 
 FORK = multiprocessing.get_context("fork")
 PROMPT = "a red circle moves left"
@@ -40,11 +41,7 @@ class Ended:
     said: str
 
 
-def quiet(_: str) -> None:
-    return
-
-
-def _work(argv: list[str], environment: dict[str, str], said: Path) -> None:
+def _work(environment: dict[str, str], argv: list[str], said: Path) -> None:
     os.environ |= environment
     torch.set_num_threads(1)
     told = io.StringIO()
@@ -56,25 +53,12 @@ def _work(argv: list[str], environment: dict[str, str], said: Path) -> None:
 
 def together(tmp: Path, argv: list[str]) -> list[Ended]:
     """A command in two processes that are joined as torchrun joins them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     said = [tmp / "first.txt", tmp / "second.txt"]
-    processes = [
-        FORK.Process(target=_work, args=(argv, joined | {"RANK": str(rank)}, said[rank]))
-        for rank in range(2)
+    statuses = run_joined(_work, [(argv, path) for path in said], timeout_s=120)
+    return [
+        Ended(status=status, said=path.read_text() if path.exists() else "")
+        for status, path in zip(statuses, said, strict=True)
     ]
-    for process in processes:
-        process.start()
-    ended = []
-    for process, path in zip(processes, said, strict=True):
-        process.join(timeout=120)
-        status = process.exitcode
-        if status is None:
-            process.kill()
-        ended.append(Ended(status=status, said=path.read_text() if path.exists() else ""))
-    return ended
 
 
 def flags(model: Path, out: Path) -> list[str]:

@@ -387,6 +387,7 @@ def test_the_table_trains_measures_and_goes_on(
     words = ["vae_table.py", "--teacher", str(vae_folder), "--steps", "2", "--rows", "micro,2d"]
     words += ["--frames", "5", "--count", "4", "--held-out", "2", "--long", "9"]
     words += ["--work", str(tmp_path / "w"), "--out", str(tmp_path / "t.json")]
+    monkeypatch.syspath_prepend(script.parent)  # as `python benchmarks/vae_table.py` does
     monkeypatch.setattr(sys, "argv", words)
     tables = []
     for _ in range(2):

@@ -1,8 +1,6 @@
 """A clip's tokens over two processes, by gloo on the CPU; training is shown by tests/distill."""
 
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import torch
 from colibri.core.errors import UserError
 from colibri.core.wan.context import context_groups, share_tokens
 from colibri.core.wan.transformer import velocity
+from processes import run_joined
 
-FORK = multiprocessing.get_context("fork")
 BFLOAT16 = 2e-2
 
 
@@ -48,7 +46,7 @@ def _pass(model: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
     return found.detach(), [weight.grad for weight in model.parameters()]
 
 
-def _work(out: Path, joined: dict[str, str]) -> None:
+def _work(joined: dict[str, str], out: Path) -> None:
     os.environ |= joined
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
@@ -68,22 +66,7 @@ def test_two_processes_with_half_of_the_tokens_each_have_the_whole_velocity_and_
     tmp_path: Path,
 ) -> None:
     """Queries and keys in float32 beside values in bfloat16, as autocast gives them on CUDA."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        FORK.Process(target=_work, args=(tmp_path, joined | {"RANK": str(rank)}))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        ended = process.exitcode
-        if ended is None:
-            process.kill()
-        assert ended == 0
+    assert run_joined(_work, [(tmp_path,)] * 2, timeout_s=120) == [0, 0]
     whole, gradients = _pass(_model())
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for tokens, found, _ in halves:

@@ -13,6 +13,11 @@ class UserError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says first, for a sentence of ours; 200 characters at most."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class RowError(Exception):
     """One row cannot be used. `reason` is a short code that rows are counted and retried by."""
 

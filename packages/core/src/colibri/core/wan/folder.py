@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from colibri.core.config import from_table, to_table
-from colibri.core.errors import UserError
+from colibri.core.errors import UserError, first_line
 from colibri.core.hashing import hash_file, hash_json
 from colibri.core.latents import check_safetensors
 from colibri.core.schedule import FlowSchedule
@@ -260,7 +260,7 @@ def _load_weights(folder: Path, part: str, dtype: DType) -> Any:
             str(folder), output_loading_info=True, local_files_only=True, **{name: kind}
         )
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{folder} cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{folder} cannot be loaded: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{folder} lacks {len(missing)} of its weights, {missing[0]} among them",
@@ -275,7 +275,7 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{folder} cannot be loaded: {first_line(error)}") from None
 
 
 def _check_part(folder: Path) -> None:
@@ -353,11 +353,7 @@ def _json(path: Path) -> dict[str, Any]:
             f"there is no {path}", hint="is this a diffusers folder, and complete?"
         ) from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {_first_line(error)}") from None
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from colibri.core.errors import UserError
+from colibri.core.errors import UserError, first_line
 from colibri.core.hashing import hash_file
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def fetch(
     except broken as error:
         if refused := _refusal(repo, revision, error):
             raise refused from None
-        return _kept(repo, layouts, revision, f"the hub cannot be reached ({_first_line(error)})")
+        return _kept(repo, layouts, revision, f"the hub cannot be reached ({first_line(error)})")
     folder = _storage(repo)
     commit, siblings = str(listed.sha), listed.siblings or []
     names = {one.rfilename for one in siblings}
@@ -89,7 +89,7 @@ def fetch(
         return Path(snapshot_download(repo, revision=revision, **_patterns(layout)))
     except broken as error:
         raise UserError(
-            f"fetching {repo} was broken off: {_first_line(error)}",
+            f"fetching {repo} was broken off: {first_line(error)}",
             hint="the same command goes on from here",
         ) from None
 
@@ -224,7 +224,7 @@ def _refusal(repo: str, revision: str | None, error: BaseException) -> UserError
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(f"{repo} has no revision {revision!r}", hint="check --revision")
     if isinstance(error, errors.HFValidationError):
-        return UserError(f"{repo} is no folder here and no hub id: {_first_line(error)}")
+        return UserError(f"{repo} is no folder here and no hub id: {first_line(error)}")
     return None
 
 
@@ -245,7 +245,3 @@ def _gigabytes(count: int) -> str:
 
 def _at(revision: str | None) -> str:
     return f" at revision {revision}" if revision else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
