@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PACKAGES := core testbed curate vae distill infer colibri
 EDITABLE := $(foreach package,$(PACKAGES),-e packages/$(package))
 VLLM := .venv-vllm
+MAKEFLAGS += --jobs=2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup setup-vllm demo tables results licences site wheels test test-fast lint bench clean
+.PHONY: setup setup-vllm browser demo tables results licences site wheels test test-fast lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -64,10 +65,12 @@ test-fast: setup
 	$(BIN)/pytest -q -m "not slow"
 
 # The HTML report is tested in a real browser where one is installed or can be.
-test: lint setup-vllm
+browser:
 	-@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1
-	$(BIN)/pytest -q -n 2 --dist loadfile
+
+test: lint setup-vllm browser
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python benchmarks/caption_rules.py
