@@ -51,7 +51,8 @@ from PIL import Image
 
 COMMAND = (
     "import sys\n"
-    "from colibri.core.config import parse, run_command\n"
+    "from colibri.core.commands import run_command\n"
+    "from colibri.core.config import parse\n"
     "from colibri.curate.calibrate import CalibrateConfig, calibrate\n"
     "def main():\n"
     "    config = parse(CalibrateConfig, sys.argv[1:], prog='c', description='', toml=None)\n"

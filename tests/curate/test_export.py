@@ -686,7 +686,7 @@ def _push(
 ) -> subprocess.CompletedProcess[str]:
     named = "".join(f", {name}={value!r}" for name, value in fields.items())
     code = (
-        "import sys; from pathlib import Path; from colibri.core.config import run_command;"
+        "import sys; from pathlib import Path; from colibri.core.commands import run_command;"
         "from colibri.curate.export import *;"
         f"config = ExportConfig(out=Path({str(curated.out)!r}), format='hub',"
         f"to=Path({str(curated.folder / 'hub')!r}), repo='me/clips'{named});"

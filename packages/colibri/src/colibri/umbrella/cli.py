@@ -3,36 +3,33 @@ is installed is offered. Beside them, what concerns the whole chain: lineage, sc
 
 import argparse
 import json
-import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from colibri.core.config import parse_with_toml, run_command
+from colibri.core.commands import Command, Program
+from colibri.core.config import parse_with_toml
 
+DESCRIPTION = (
+    "Big video diffusion models, small enough to run at home: what concerns the whole chain."
+)
 NAMES = ("curate", "vae", "distill", "infer", "testbed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `colibri`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {entry.name: entry for entry in entry_points(group="console_scripts")}
-    if not arguments or arguments[0] in ("-h", "--help"):
-        installed = [name for name in NAMES if name in commands]
-        print(_usage(installed))
-        return 0 if arguments else 2
-    name, *rest = arguments
-    if name in OWN:
-        logging.basicConfig(format="%(message)s", level=logging.WARNING)
-        return run_command(lambda: OWN[name](rest))
+    installed = {entry.name: entry for entry in entry_points(group="console_scripts")}
+    name = arguments[0] if arguments else ""
     if name not in NAMES:
-        print(f"error: colibri has no command {name!r}; see colibri --help", file=sys.stderr)
-        return 2
-    if name not in commands:
+        tools = [f"  {tool}" for tool in NAMES if tool in installed]
+        notes = ["", "Also, as commands of their own:", "", *tools]
+        return Program("colibri", DESCRIPTION, OWN, notes).main(arguments)
+    if name not in installed:
         print(f"error: {name} is not installed; pip install colibri-{name}", file=sys.stderr)
         return 2
-    status: int = commands[name].load()(rest)
+    status: int = installed[name].load()(arguments[1:])
     return status
 
 
@@ -119,27 +116,10 @@ def _inputs(argv: list[str]) -> int:
     return 0
 
 
-OWN: dict[str, Callable[[list[str]], int]] = {
-    "lineage": _lineage,
-    "score": _score,
-    "report": _report,
-    "world": _world,
-    "inputs": _inputs,
+OWN = {
+    "lineage": Command(_lineage, "from a video back to its model, teacher, shards and source rows"),
+    "score": Command(_score, "scores of several models' videos side by side"),
+    "report": Command(_report, "one HTML page of a pipeline's folder"),
+    "world": Command(_world, "a data set of rendered clips, to try the chain with"),
+    "inputs": Command(_inputs, "hashes of a teacher and versions of the packages"),
 }
-
-_SUMMARIES = {
-    "lineage": "from a video back to its model, teacher, shards and source rows",
-    "score": "scores of several models' videos side by side",
-    "report": "one HTML page of a pipeline's folder",
-    "world": "a data set of rendered clips, to try the chain with",
-    "inputs": "hashes of a teacher and versions of the packages",
-}
-
-
-def _usage(installed: Sequence[str]) -> str:
-    lines = ["usage: colibri COMMAND ...", ""]
-    lines += [f"  {name:<10}{_SUMMARIES[name]}" for name in OWN]
-    lines += ["", "Also, as commands of their own:", ""]
-    lines += [f"  {name}" for name in installed]
-    lines += ["", "colibri COMMAND --help tells more."]
-    return "\n".join(lines)

@@ -6,7 +6,6 @@ flag is refused by tyro in the same way.
 
 import dataclasses
 import difflib
-import sys
 import tomllib
 import types
 import typing
@@ -199,15 +198,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     return str(value) if isinstance(value, Path) else value
-
-
-def run_command(command: typing.Callable[[], int]) -> int:
-    """Run a command line's body: a UserError becomes one line on stderr and exit status 2."""
-    try:
-        return command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from colibri.core.config import parse_with_toml, run_command, to_table
+from colibri.core.commands import Command, Program
+from colibri.core.config import parse_with_toml, to_table
 from colibri.core.errors import UserError
 
 DESCRIPTION = "Captioned clips to training shards: first frames, six caption rules, provenance."
@@ -15,15 +15,7 @@ DESCRIPTION = "Captioned clips to training shards: first frames, six caption rul
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `curate`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"error: curate has no command {name!r}; see curate --help", file=sys.stderr)
-        return 2
-    return run_command(lambda: COMMANDS[name](rest))
+    return Program("curate", DESCRIPTION, COMMANDS).main(argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -231,38 +223,22 @@ def _print_summary(summary: Any) -> None:
         print(f"report    {summary.report}")
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [DESCRIPTION, "", "usage: curate COMMAND ...", ""]
-    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
-    lines += ["", "curate COMMAND --help tells the flags of one."]
-    return "\n".join(lines)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run,
-    "plan": _plan,
-    "fetch": _fetch,
-    "retry": _retry,
-    "replay": _replay,
-    "report": _report,
-    "calibrate": _calibrate,
-    "export": _export,
-    "doctor": _doctor,
-    "validate": _validate,
-    "sample": _sample,
-}
-
-_SUMMARIES = {
-    "run": "data sets on disk to parquet shards; the embedded sample without --data-root",
-    "plan": "rows, tokens, memory, hours and bytes of a run, measured on a few rows",
-    "fetch": "tables and single clips of the data sets from the Hugging Face hub",
-    "replay": "ask again about a sample of rows, and compare",
-    "retry": "do again the rows that were refused for a reason",
-    "report": "write the HTML report of a finished run again",
-    "calibrate": "label a sample by hand: how far the judge can be trusted",
-    "export": "shards to HummingbirdXT, VideoX-Fun, FastVideo, webdataset, a folder or the hub",
-    "doctor": "what is there, missing, extra, damaged, per data set",
-    "validate": "check a JSON lines file of captions against the six rules",
-    "sample": "write a miniature of the three data sets in their real layouts",
+COMMANDS = {
+    "run": Command(
+        _run, "data sets on disk to parquet shards; the embedded sample without --data-root"
+    ),
+    "plan": Command(
+        _plan, "rows, tokens, memory, hours and bytes of a run, measured on a few rows"
+    ),
+    "fetch": Command(_fetch, "tables and single clips of the data sets from the Hugging Face hub"),
+    "retry": Command(_retry, "do again the rows that were refused for a reason"),
+    "replay": Command(_replay, "ask again about a sample of rows, and compare"),
+    "report": Command(_report, "write the HTML report of a finished run again"),
+    "calibrate": Command(_calibrate, "label a sample by hand: how far the judge can be trusted"),
+    "export": Command(
+        _export, "shards to HummingbirdXT, VideoX-Fun, FastVideo, webdataset, a folder or the hub"
+    ),
+    "doctor": Command(_doctor, "what is there, missing, extra, damaged, per data set"),
+    "validate": Command(_validate, "check a JSON lines file of captions against the six rules"),
+    "sample": Command(_sample, "write a miniature of the three data sets in their real layouts"),
 }

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colibri.core.config import parse_with_toml, run_command, to_table, toml_flag
+from colibri.core.commands import Command, Program
+from colibri.core.config import parse_with_toml, to_table, toml_flag
 from colibri.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,16 +21,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `distill`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"error: distill has no command {name!r}; see distill --help", file=sys.stderr)
-        return 2
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    return run_command(lambda: COMMANDS[name](rest))
+    return Program("distill", DESCRIPTION, COMMANDS).main(argv)
 
 
 def recipe(name: str) -> Path:
@@ -84,19 +75,10 @@ def _ode_pairs(argv: list[str]) -> int:
         "distill train of the same recipe would make them. Stopped at any moment, the same command "
         "goes on.",
     )
-    from colibri.core.progress import Progress
     from colibri.distill.setup import write_pairs
 
-    progress = Progress("ode-pairs", None)
-    before = 0
-
-    def on_shard(done: int, found: int) -> None:
-        nonlocal before
-        progress.add(done - before, facts={"found": found})
-        before = done
-
-    pairs = write_pairs(_with_pairs(stages), on_shard=on_shard)
-    progress.close()
+    with _shards_told("ode-pairs") as on_shard:
+        pairs = write_pairs(_with_pairs(stages), on_shard=on_shard)
     print(f"{len(pairs.shard_of):,} paths, {pairs.made:,} files made now")
     print(f"written     {pairs.folder}")
     return 0
@@ -120,19 +102,10 @@ def _encode(argv: list[str]) -> int:
         description="Text embeddings and first-frame latents of curated shards, once. Stopped at "
         "any moment, the same command goes on.",
     )
-    from colibri.core.progress import Progress
     from colibri.distill.encode import encode
 
-    progress = Progress("encode", None)
-    before = 0
-
-    def on_shard(done: int, found: int) -> None:
-        nonlocal before
-        progress.add(done - before, facts={"found": found})
-        before = done
-
-    made = encode(config, on_shard=on_shard)
-    progress.close()
+    with _shards_told("encode") as on_shard:
+        made = encode(config, on_shard=on_shard)
     manifest = made.manifest
     rows = sum(len(shard.rows) for shard in manifest.shards)
     frames = sum(len(shard.with_frame) for shard in manifest.shards)
@@ -140,6 +113,23 @@ def _encode(argv: list[str]) -> int:
     print(f"encoded now {made.encoded:,}, found {made.found:,}")
     print(f"written     {config.out}")
     return 0
+
+
+@contextmanager
+def _shards_told(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress line; gives what is called with the shards done so far and those found made."""
+    from colibri.core.progress import Progress
+
+    progress = Progress(what, None)
+    before = 0
+
+    def on_shard(done: int, found: int) -> None:
+        nonlocal before
+        progress.add(done - before, facts={"found": found})
+        before = done
+
+    yield on_shard
+    progress.close()
 
 
 def _plan(argv: list[str]) -> int:
@@ -192,26 +182,12 @@ def _info(argv: list[str]) -> int:
     return 0
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [DESCRIPTION, "", "usage: distill COMMAND ...", ""]
-    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
-    lines += ["", "distill COMMAND --help tells the flags of one."]
-    return "\n".join(lines)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train,
-    "encode": _encode,
-    "ode-pairs": _ode_pairs,
-    "plan": _plan,
-    "info": _info,
-}
-
-_SUMMARIES = {
-    "train": "distil a teacher into a few-step student; the recipe `tiny` without --config",
-    "encode": "text embeddings and first-frame latents of curated shards, once",
-    "ode-pairs": "the teacher's paths from noise to clip, in files, once",
-    "plan": "gigabytes by part and seconds a step, before a run is started",
-    "info": "what a run's folder or a student's folder holds",
+COMMANDS = {
+    "train": Command(
+        _train, "distil a teacher into a few-step student; the recipe `tiny` without --config"
+    ),
+    "encode": Command(_encode, "text embeddings and first-frame latents of curated shards, once"),
+    "ode-pairs": Command(_ode_pairs, "the teacher's paths from noise to clip, in files, once"),
+    "plan": Command(_plan, "gigabytes by part and seconds a step, before a run is started"),
+    "info": Command(_info, "what a run's folder or a student's folder holds"),
 }

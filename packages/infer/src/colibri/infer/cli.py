@@ -1,14 +1,14 @@
 """The `infer` command: parse, call one function, print. Heavy imports wait until they are used."""
 
 import argparse
-import logging
+import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colibri.core.config import parse, parse_with_toml, run_command, toml_flag
+from colibri.core.commands import Command, Program
+from colibri.core.config import parse, parse_with_toml, toml_flag
 from colibri.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,18 +20,13 @@ DESCRIPTION = "Videos from text and images with Wan models, each with its recipe
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `infer`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"error: infer has no command {name!r}; see infer --help", file=sys.stderr)
-        return 2
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    commands = COMMANDS
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return _one_of_several(name, rest)
-    return run_command(lambda: COMMANDS[name](rest))
+        commands = {
+            name: Command(functools.partial(_one_of_several, name), one.summary)
+            for name, one in COMMANDS.items()
+        }
+    return Program("infer", DESCRIPTION, commands).main(argv)
 
 
 def _one_of_several(name: str, argv: list[str]) -> int:
@@ -311,43 +306,24 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [DESCRIPTION, "", "usage: infer COMMAND ...", ""]
-    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
-    lines += ["", "infer COMMAND --help tells the flags of one."]
-    return "\n".join(lines)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "t2v": _t2v,
-    "i2v": _i2v,
-    "long": _long,
-    "replay": _replay,
-    "decode": _decode,
-    "info": _info,
-    "bench": _bench,
-    "quantize": _quantize,
-    "convert": _convert,
-    "doctor": _doctor,
-    "gallery": _gallery,
-    "serve": _serve,
+COMMANDS = {
+    "t2v": Command(_t2v, "videos from text; the embedded tiny model without --model"),
+    "i2v": Command(_i2v, "videos that begin with an image"),
+    "long": Command(_long, "a video of any length, block after block, to watch while it is made"),
+    "replay": Command(_replay, "make a video's frames again from its recipe, and compare"),
+    "decode": Command(_decode, "finish a render from its latents"),
+    "info": Command(_info, "what a model is, how it is run, what it needs"),
+    "bench": Command(_bench, "time and memory of a video, stage by stage"),
+    "quantize": Command(_quantize, "a model with 8-bit or 4-bit weights, and what that costs"),
+    "convert": Command(
+        _convert, "weights of another layout into a model folder; LoRA files merged"
+    ),
+    "doctor": Command(
+        _doctor, "what is slow or broken here, its mend, and a profile of the device"
+    ),
+    "gallery": Command(_gallery, "an HTML page of a folder's videos, with their scores"),
+    "serve": Command(_serve, "a page in the browser to make videos on"),
 }
 
 SHARED: dict[str, Callable[[list[str], "Team | None"], int]] = {"t2v": _t2v, "i2v": _i2v}
 """What several processes can do together."""
-
-_SUMMARIES = {
-    "t2v": "videos from text; the embedded tiny model without --model",
-    "i2v": "videos that begin with an image",
-    "long": "a video of any length, block after block, to watch while it is made",
-    "replay": "make a video's frames again from its recipe, and compare",
-    "decode": "finish a render from its latents",
-    "info": "what a model is, how it is run, what it needs",
-    "bench": "time and memory of a video, stage by stage",
-    "quantize": "a model with 8-bit or 4-bit weights, and what that costs",
-    "convert": "weights of another layout into a model folder; LoRA files merged",
-    "doctor": "what is slow or broken here, its mend, and a profile of the device",
-    "gallery": "an HTML page of a folder's videos, with their scores",
-    "serve": "a page in the browser to make videos on",
-}

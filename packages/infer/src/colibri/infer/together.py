@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from colibri.core import wan
-from colibri.core.config import run_command
+from colibri.core.commands import run_command
 from colibri.core.errors import UserError
 from colibri.infer import denoise as alone
 from colibri.infer.decode import Say, is_out_of_memory

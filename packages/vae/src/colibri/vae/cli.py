@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from colibri.core.config import parse, parse_with_toml, run_command, toml_flag
+from colibri.core.commands import Command, Program
+from colibri.core.config import parse, parse_with_toml, toml_flag
 from colibri.core.errors import UserError
 from colibri.core.geometry import parse_size
 
@@ -17,16 +16,7 @@ DESCRIPTION = "Light decoders for a frozen Wan VAE: train, measure, load, export
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `vae`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"error: vae has no command {name!r}; see vae --help", file=sys.stderr)
-        return 2
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return run_command(lambda: COMMANDS[name](rest))
+    return Program("vae", DESCRIPTION, COMMANDS).main(argv)
 
 
 def _train(argv: list[str]) -> int:
@@ -184,30 +174,12 @@ def _export(argv: list[str]) -> int:
     return 0
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [DESCRIPTION, "", "usage: vae COMMAND ...", ""]
-    lines += [f"  {name:<{width}}{_SUMMARIES[name]}" for name in COMMANDS]
-    lines += ["", "vae COMMAND --help tells the flags of one."]
-    return "\n".join(lines)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "encode": _encode,
-    "train": _train,
-    "evaluate": _evaluate,
-    "eval": _evaluate,
-    "bench": _bench,
-    "info": _info,
-    "export": _export,
-}
-
-_SUMMARIES = {
-    "encode": "a Wan VAE's latents of clips, kept for training",
-    "train": "a light decoder from a frozen Wan VAE and clips",
-    "evaluate": "decoders side by side: PSNR, SSIM, flicker, seams, ms a frame",
-    "eval": "the same as evaluate",
-    "bench": "time, work, rate and peak memory of decoders, growing length",
-    "info": "codec, reach, parameters and cost of a decoder folder, as JSON",
-    "export": "a decoder folder from a run's checkpoint",
+COMMANDS = {
+    "encode": Command(_encode, "a Wan VAE's latents of clips, kept for training"),
+    "train": Command(_train, "a light decoder from a frozen Wan VAE and clips"),
+    "evaluate": Command(_evaluate, "decoders side by side: PSNR, SSIM, flicker, seams, ms a frame"),
+    "eval": Command(_evaluate, "the same as evaluate"),
+    "bench": Command(_bench, "time, work, rate and peak memory of decoders, growing length"),
+    "info": Command(_info, "codec, reach, parameters and cost of a decoder folder, as JSON"),
+    "export": Command(_export, "a decoder folder from a run's checkpoint"),
 }
