@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from colibri.core.errors import UserError
+from colibri.core.video import read_frames
 from colibri.infer.cli import main
 from colibri.infer.config import ReplayConfig
 from colibri.infer.models import find_model
 from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
+from colibri.testbed.score import Reading, read
 
 PROMPT = "a red circle moves left over a blue background"
 
@@ -45,3 +48,19 @@ def test_camera_words_are_taken_out_of_the_prompt_by_default(
     recipe, _ = read_video(video)
     assert (recipe.prompt, recipe.recap) == (prompt, "rules")
     assert "camera" not in recipe.prompt_used
+
+
+def test_a_long_video_comes_from_the_embedded_causal_student(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--seconds", "5", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["long", "--prompt", PROMPT, *flags]) == 0
+    assert "Model: the embedded tiny-long" in capsys.readouterr().out
+    assert [seen.colour for seen in _seen(tmp_path).things] == ["red"]
+
+
+def _seen(folder: Path) -> Reading:
+    """What the one video of `folder` shows."""
+    (video,) = folder.glob("*.mp4")
+    with video.open("rb") as file:
+        return read(np.stack(list(read_frames(file))))
