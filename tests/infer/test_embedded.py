@@ -27,13 +27,15 @@ def embedded() -> None:
 def test_a_prompt_alone_makes_a_video_and_says_by_which_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--steps", "8", "--device", "cpu", "--out", str(tmp_path)]
-    assert main(["t2v", "--prompt", PROMPT, *flags]) == 0
+    assert main(["t2v", "--prompt", PROMPT, "--device", "cpu", "--out", str(tmp_path)]) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("Model: the embedded tiny-ti2v, a small test model")
+    assert first.startswith("Model: the embedded tiny-ti2v-3step, a small test model")
+    (seen,) = _seen(tmp_path).things
+    assert (seen.colour, seen.motion) == ("red", "left")
     (video,) = tmp_path.glob("*.mp4")
     recipe, _ = read_video(video)
-    assert recipe.model.source == "embedded:tiny-ti2v"
+    assert recipe.model.source == "embedded:tiny-ti2v-3step"
+    assert (recipe.flow.steps, recipe.guidance) == (3, 1.0)
     assert replay(video, ReplayConfig(device="cpu"), say=str).identical
 
 

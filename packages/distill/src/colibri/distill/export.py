@@ -101,7 +101,7 @@ was made in `{ABOUT}`.
 | losses | {", ".join(config.terms)} |
 | guidance of the teacher | {config.guidance.form} {config.guidance.real:g} |
 | form | {config.mode}, average of weights {config.student.ema:g} |
-| steps | {step}, the student updated at every {config.student.every}. |
+| steps | {step}; one in {config.student.every} updates the student |
 | samples an update | {config.batch * config.accumulate * setup.world.groups} |
 {_rollout_row(setup)}| image to video | {config.p_i2v:.0%} of samples |
 | clips | {config.size[1]}x{config.size[0]}, {config.frames} frames |

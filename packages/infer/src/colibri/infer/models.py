@@ -16,7 +16,7 @@ from colibri.infer.config import DType
 from colibri.infer.decode import Say
 from colibri.infer.hashes import hash_parts, remembered
 from colibri.infer.recipe import ModelUse
-from colibri.testbed.embedded import TEACHER, embedded_model
+from colibri.testbed.embedded import STUDENT, embedded_model
 
 if TYPE_CHECKING:
     from colibri.infer.memory import MemoryPlan
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def embedded(self) -> bool:
-        """True for the tiny model that comes with the package."""
+        """True for a tiny model that comes with the package."""
         return self.asked.startswith(PREFIX)
 
     @cached_property
@@ -69,8 +69,8 @@ class Source:
         """The model in one line; the embedded one is never passed off as a large one."""
         if self.embedded:
             return (
-                f"Model: the embedded {self.family.name}, a small test model of coloured shapes; "
-                "--model takes a large one."
+                f"Model: the embedded {self.asked.removeprefix(PREFIX)}, a small test model of "
+                "coloured shapes; --model takes a large one."
             )
         at = f" at {self.revision[:12]}" if self.revision else ""
         return f"Model: {self.asked}{at} ({self.family.name})."
@@ -88,11 +88,11 @@ class Machine:
 
 
 def find_model(name: str | None, revision: str | None = None, *, say: Say = log.info) -> Source:
-    """The folder of `name`; without a name, that of the embedded model.
+    """The folder of `name`; without a name, that of the embedded student.
 
     A hub id is fetched, after `say` has heard how large it is, and stays at its commit.
     """
-    name = name or PREFIX + TEACHER
+    name = name or PREFIX + STUDENT
     if name.startswith(PREFIX):
         if revision:
             raise UserError("--revision is for a hub id", hint="pass --model OWNER/NAME too")
