@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_json
+from colibri.testbed.embedded import LONG, PREFIX
 from rows import Found, kept, make_table, names_of, row_parser
-from sampling import EMBEDDED, folder_of, weights_hash
+from sampling import folder_of, weights_hash
 
 WITHOUT_FILES = (
     *("--stages.start.terms", "consistency", "--stages.start.consistency.of", "clips"),
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="tiny-ti2v", help="folder or name, of either layout")
     parser.add_argument(
         "--student",
-        default=EMBEDDED + "tiny-long",
+        default=PREFIX + LONG,
         help="a long student to score beside them: folder or name (%(default)s, if it is there)",
     )
     parser.add_argument("--start-steps", type=int, default=800)
@@ -118,7 +119,7 @@ def _shipped(arguments: argparse.Namespace) -> dict[str, Found]:
     try:
         folder = folder_of(arguments.student)
     except UserError as error:
-        if not arguments.student.startswith(EMBEDDED):
+        if not arguments.student.startswith(PREFIX):
             raise
         print(f"{SHIPPED}: left out, {error.message}")
         return {}

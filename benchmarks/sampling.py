@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 8
-EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +94,11 @@ def folder_of(name: str) -> Path:
     UserError where there is none.
     """
     from colibri.core import wan
-    from colibri.testbed.embedded import DATA, embedded_model
+    from colibri.testbed.embedded import PREFIX, embedded_model
 
-    if not name.startswith(EMBEDDED):
+    if not name.startswith(PREFIX):
         return Path(name) if Path(name).is_dir() else wan.find_folder(name)
-    own = DATA / name.removeprefix(EMBEDDED)
-    if own.is_dir() and not (own / "model_index.json").is_file():
-        return own  # a decoder
-    return embedded_model(own.name)
+    return embedded_model(name)
 
 
 def weights_hash(folder: Path) -> str:

@@ -28,12 +28,12 @@ import numpy as np
 from colibri.core.errors import RowError, UserError
 from colibri.core.hashing import hash_json
 from colibri.testbed import captions
-from colibri.testbed.embedded import STUDENT, TEACHER
+from colibri.testbed.embedded import PREFIX, STUDENT, TEACHER
 from colibri.testbed.score import Pixels, Score, read, score
 from colibri.testbed.small import small_clip
 from colibri.testbed.world import Scene
 from rows import Found, kept, make_table, names_of, row_parser
-from sampling import EMBEDDED, Way, folder_of, own_way, sampled, weights_hash
+from sampling import Way, folder_of, own_way, sampled, weights_hash
 
 PROMPT = "a red circle moves left over a blue background"
 STYLES: dict[str, Callable[[Scene, np.random.Generator], str]] = {
@@ -59,8 +59,8 @@ def main() -> None:
 
 def _parser(name: str, rows: Sequence[str]) -> argparse.ArgumentParser:
     parser = row_parser(__doc__, rows, work=f"out/seed-tables/{name}", out=f"{name}.json")
-    parser.add_argument("--model", default=EMBEDDED + TEACHER, help="the teacher (%(default)s)")
-    parser.add_argument("--student", default=EMBEDDED + STUDENT, help="folder (%(default)s)")
+    parser.add_argument("--model", default=PREFIX + TEACHER, help="the teacher (%(default)s)")
+    parser.add_argument("--student", default=PREFIX + STUDENT, help="folder (%(default)s)")
     parser.add_argument("--steps", type=int, help="of the teacher; without it as its folder says")
     return parser
 
@@ -83,7 +83,7 @@ def _places(**names: str | None) -> Places:
         try:
             folders[part] = folder_of(name)
         except UserError as error:
-            if not name.startswith(EMBEDDED):
+            if not name.startswith(PREFIX):
                 raise
             missing[part] = error.message
     return Places(folders=folders, missing=missing)

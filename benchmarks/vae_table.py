@@ -28,8 +28,7 @@ from colibri.vae.config import EncodeConfig, EvaluateConfig, LossConfig, TrainCo
 from colibri.vae.decode import Plan
 from colibri.vae.encode import encode
 from colibri.vae.evaluate import Row, evaluate
-from colibri.vae.load import load_decoder, load_teacher
-from colibri.vae.tiny import tiny_teacher
+from colibri.vae.load import EMBEDDED, load_decoder, load_teacher
 from colibri.vae.train import train
 from rows import about
 
@@ -111,7 +110,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace, names: list[str]) -> None:
     """All of it."""
     torch.set_num_threads(arguments.threads)
-    teacher = arguments.teacher or str(tiny_teacher())
+    teacher = arguments.teacher or EMBEDDED
     work: Path = arguments.work
     latents = work / "latents"
     recipe = load_toml(TrainConfig, TINY_RECIPE)

@@ -48,6 +48,12 @@ def test_a_new_teacher_makes_a_new_folder(data: Path) -> None:
     assert (new / "vae" / "w").read_text() == "another vae"
 
 
+def test_a_decoder_is_used_where_it_lies(data: Path) -> None:
+    (data / "light").mkdir()
+    (data / "light" / "config.json").write_text("{}")
+    assert embedded.embedded_model("embedded:light") == data / "light"
+
+
 def test_an_unknown_name_is_told_with_those_that_are_there(data: Path) -> None:
     with pytest.raises(UserError, match="no embedded model 'x'") as caught:
         embedded.embedded_model("x")

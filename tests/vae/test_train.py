@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from colibri.core.wan.decoder import hash_vae_folder
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae import load_decoder
 from colibri.vae.config import LossConfig, TrainConfig
+from colibri.vae.load import EMBEDDED
 from colibri.vae.losses import feature_distance, l1, posterior_kl, temporal
 from colibri.vae.lpips import Lpips
 from colibri.vae.plan import plan
@@ -307,6 +308,15 @@ def test_what_is_not_lpips_is_refused(tmp_path: Path) -> None:
         Lpips.load(tmp_path / "w")
     with pytest.raises(UserError, match="there is no folder"):
         Lpips.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", ["light", "2d"])
+def test_a_decoder_comes_with_a_card(kind: Literal["light", "2d"], tmp_path: Path) -> None:
+    done = train(_config(Path("unused"), tmp_path, teacher=None, kind=kind, steps=1))
+    assert done.folder is not None
+    card = (done.folder / "README.md").read_text("utf-8")
+    assert f"# A light decoder for {EMBEDDED}" in card
+    assert load_decoder(done.folder).teacher["hash"] in card
 
 
 def test_decoder_weights_hash_is_of_the_file(vae_folder: Path, tmp_path: Path) -> None:

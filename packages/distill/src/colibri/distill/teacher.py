@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from colibri.core import wan
-from colibri.testbed.embedded import TEACHER, embedded_model
+from colibri.testbed.embedded import PREFIX, TEACHER, embedded_model
 
 
 def teacher_folder(name: str) -> Path:
-    """The pipeline folder of a model; `tiny-ti2v` is the embedded one."""
-    if name != TEACHER or Path(name).is_dir():
-        return wan.find_folder(name)
-    return embedded_model(name)
+    """The pipeline folder of a model; `tiny-ti2v` is an embedded one, as `embedded:NAME` are."""
+    if name.startswith(PREFIX) or (name == TEACHER and not Path(name).is_dir()):
+        return embedded_model(name)
+    return wan.find_folder(name)

@@ -26,6 +26,7 @@ from colibri.infer.decode import Say
 from colibri.infer.hashes import hash_kept
 from colibri.infer.models import Machine, Source
 from colibri.infer.recipe import DecoderUse
+from colibri.testbed.embedded import PREFIX, embedded_model
 
 if TYPE_CHECKING:
     from colibri.vae.decode import Plan, VideoDecoder
@@ -123,8 +124,8 @@ def planned(family: ModelFamily, machine: Machine, use: DecoderUse) -> "Light":
 def _place(asked: str, say: Say = log.info) -> Path:
     """A folder or file here. Of a hub id, OWNER/NAME or OWNER/NAME/FOLDER, only the decoder is
     fetched."""
-    if asked.startswith(models.PREFIX):
-        return models.find_model(asked).folder
+    if asked.startswith(PREFIX):
+        return embedded_model(asked)
     if Path(asked).exists():
         return Path(asked)
     owner, *rest = asked.split("/")

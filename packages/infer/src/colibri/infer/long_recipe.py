@@ -22,8 +22,8 @@ from colibri.infer.prompts_at import PromptAt, blocks_of, read_prompts_at
 from colibri.infer.recap import recaption
 from colibri.infer.recipe import Recipe, with_image
 from colibri.infer.safety import Filters
+from colibri.testbed.embedded import LONG, PREFIX
 
-EMBEDDED = "embedded:tiny-long"
 MOST_POSITIONS = 1024
 """Latent frames that Wan's rotary embedding counts, where a config does not say (diffusers'
 `rope_max_seq_len`)."""
@@ -72,7 +72,7 @@ def prepare(
     config: LongConfig, filters: Filters, *, say: Say
 ) -> tuple[Source, Machine, Recipe, Frame | None]:
     """Model, machine, recipe and first frame; every check that needs no weights."""
-    source = models.find_model(config.model or EMBEDDED, config.revision, say=say)
+    source = models.find_model(config.model or PREFIX + LONG, config.revision, say=say)
     say(source.line())
     if filters.uses:
         say(filters.line())

@@ -16,14 +16,12 @@ from colibri.infer.config import DType
 from colibri.infer.decode import Say
 from colibri.infer.hashes import hash_parts, remembered
 from colibri.infer.recipe import ModelUse
-from colibri.testbed.embedded import STUDENT, embedded_model
+from colibri.testbed.embedded import PREFIX, STUDENT, embedded_model
 
 if TYPE_CHECKING:
     from colibri.infer.memory import MemoryPlan
 
 log = logging.getLogger(__name__)
-
-PREFIX = "embedded:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def find_model(name: str | None, revision: str | None = None, *, say: Say = log.
     if name.startswith(PREFIX):
         if revision:
             raise UserError("--revision is for a hub id", hint="pass --model OWNER/NAME too")
-        folder = embedded_model(name.removeprefix(PREFIX))
+        folder = embedded_model(name)
     else:
         folder = wan.find_folder(name, revision=revision, say=say)
         if folder.parent.name == "snapshots" and not Path(name).exists():

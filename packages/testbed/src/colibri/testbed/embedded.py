@@ -1,4 +1,4 @@
-"""The tiny models that come with the package, as folders that `WanPipeline` opens."""
+"""The tiny models and decoders that come with the package, as folders that load anywhere."""
 
 import json
 import os
@@ -11,23 +11,30 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_json
 
 DATA = Path(__file__).parent / "data"
+PREFIX = "embedded:"
+"""Before a name, where folders and hub ids can be given as well."""
 TEACHER = "tiny-ti2v"
 """50 steps with guidance."""
 STUDENT = "tiny-ti2v-3step"
 """Its student: 3 steps without guidance."""
+LONG = "tiny-long"
+"""Its causal student: videos of any length, block after block."""
 
 
 def embedded_model(name: str) -> Path:
-    """The folder of an embedded model; UserError where there is none of that name.
+    """The folder of an embedded model or decoder; UserError where there is none of that name.
 
     A student is kept without the parts that it shares with its teacher: they are put together in
     the user's cache at first use.
     """
-    own = DATA / name
+    own = DATA / name.removeprefix(PREFIX)
+    if (own / "config.json").is_file():
+        return own  # a decoder
     if not (own / "model_index.json").is_file():
-        names = sorted(path.parent.name for path in DATA.glob("*/model_index.json"))
+        kinds = ("model_index.json", "config.json")
+        names = sorted(path.parent.name for kind in kinds for path in DATA.glob(f"*/{kind}"))
         raise UserError(
-            f"this installation holds no embedded model {name!r}",
+            f"this installation holds no embedded model {own.name!r}",
             hint=f"it has {', '.join(names)}" if names else "name a folder or a hub id",
         )
     index = json.loads((own / "model_index.json").read_text("utf-8"))

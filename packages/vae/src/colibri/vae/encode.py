@@ -30,9 +30,8 @@ from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.core.wan.family import codec_of
 from colibri.vae.clips import DRAWS, Cut, Frames, Source, open_source, read_cut
 from colibri.vae.config import EncodeConfig
-from colibri.vae.load import load_teacher, teacher_folder
+from colibri.vae.load import EMBEDDED, load_teacher, teacher_folder
 from colibri.vae.losses import posterior_kl
-from colibri.vae.tiny import tiny_teacher
 
 WORLD_CLIPS = 2000
 """Clips of the rendered small world, which has no end, where no count is given."""
@@ -62,7 +61,7 @@ def encode(config: EncodeConfig, *, after_shard: Callable[[int], None] | None = 
     """
     source = open_source(config.clips, config.data_root, "train")
     numbers = range(_clips(config, source) * config.cuts)
-    folder = teacher_folder(config.teacher or tiny_teacher())
+    folder = teacher_folder(config.teacher or EMBEDDED)
     vae_hash = hash_vae_folder(folder)
     accelerator = Accelerator(cpu=config.device == "cpu")
     teacher = load_teacher(folder)
@@ -97,7 +96,7 @@ def plan(config: EncodeConfig) -> str:
     """What a run would write, in words."""
     source = open_source(config.clips, config.data_root, "train")
     cuts = _clips(config, source) * config.cuts
-    folder = teacher_folder(config.teacher or tiny_teacher())
+    folder = teacher_folder(config.teacher or EMBEDDED)
     codec = codec_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     height, width = config.crop
     shape = LatentShape.of(VideoShape(frames=config.frames, height=height, width=width), codec)

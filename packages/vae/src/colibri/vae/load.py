@@ -10,11 +10,14 @@ from torch import Tensor
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder
+from colibri.testbed.embedded import PREFIX, TEACHER, embedded_model
 from colibri.vae import forms, taehv
 from colibri.vae.decode import VideoDecoder
 from colibri.vae.light import LightDecoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+EMBEDDED = PREFIX + TEACHER
+"""The tiny Wan VAE of the small world: the teacher where none is named."""
 
 
 def load_decoder(
@@ -24,12 +27,13 @@ def load_decoder(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> VideoDecoder:
-    """A decoder from a diffusers folder, a model folder with a `vae` in it, or TAEHV's weights.
+    """A decoder from a diffusers folder, a model folder with a `vae` in it, TAEHV's weights, or
+    `embedded:NAME`.
 
     With `teacher` a decoder that was trained for another VAE is refused. UserError in one sentence
     for what is missing, damaged or unknown.
     """
-    path = _inside(Path(folder))
+    path = _inside(folder)
     decoder = _preview(path) if path.is_file() else _from_config(path)
     if teacher is not None:
         from colibri.vae.adapter import check_teacher
@@ -44,7 +48,7 @@ def load_decoder(
 
 def decoder_files(folder: str | Path) -> tuple[Path, ...]:
     """Config and weights that `load_decoder` reads. UserError where there are none."""
-    path = _inside(Path(folder))
+    path = _inside(folder)
     if path.is_file():
         return (path,)
     _config(path)
@@ -69,8 +73,9 @@ def load_teacher(source: str | Path, *, revision: str | None = None) -> Any:
 
 
 def teacher_folder(source: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a VAE; a hub id is fetched into the hub's cache."""
-    path = Path(source)
+    """The local folder of a VAE: a folder, a model's folder, `embedded:NAME`, or a hub id, which
+    is fetched into the hub's cache."""
+    path = _here(source)
     if not path.is_dir():
         if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
             raise UserError(f"there is no VAE folder {str(source)!r}")
@@ -80,8 +85,13 @@ def teacher_folder(source: str | Path, *, revision: str | None = None) -> Path:
     return path / "vae" if (path / "vae" / "config.json").exists() else path
 
 
-def _inside(path: Path) -> Path:
+def _here(source: str | Path) -> Path:
+    return embedded_model(str(source)) if str(source).startswith(PREFIX) else Path(source)
+
+
+def _inside(source: str | Path) -> Path:
     """The decoder in a folder of its own, in a model folder, or the one TAEHV file of a folder."""
+    path = _here(source)
     if not path.exists():
         raise UserError(f"there is no decoder folder {str(path)!r}")
     if path.is_file() or (path / "config.json").exists():

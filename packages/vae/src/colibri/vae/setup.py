@@ -17,9 +17,8 @@ from colibri.vae.adapter import check_teacher
 from colibri.vae.config import TrainConfig
 from colibri.vae.initial import from_teacher
 from colibri.vae.light import LightDecoder, light_config
-from colibri.vae.load import load_decoder
+from colibri.vae.load import EMBEDDED, load_decoder
 from colibri.vae.taehv import PreviewDecoder
-from colibri.vae.tiny import tiny_teacher
 from colibri.vae.wan import WanCore
 
 FREE = (
@@ -35,7 +34,7 @@ TEACHER = Path("teacher")
 
 def with_teacher(config: TrainConfig) -> TrainConfig:
     """`config` with the tiny Wan VAE where it names no teacher."""
-    return config if config.teacher else replace(config, teacher=str(tiny_teacher()))
+    return config if config.teacher else replace(config, teacher=EMBEDDED)
 
 
 def new_decoder(

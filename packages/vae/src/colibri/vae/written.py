@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,49 @@ def write_decoder(
         vae.decoder.load_state_dict(weights)
         vae.decoder.to(dtype)
         vae.save_pretrained(part)
+    write_text_whole(part / "README.md", _card(decoder, teacher, training))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return hash_file(folder / WEIGHTS)
+
+
+def _card(
+    decoder: LightDecoder | PreviewDecoder, teacher: dict[str, str], training: dict[str, Any]
+) -> str:
+    codec = decoder.codec
+    if isinstance(decoder, PreviewDecoder):
+        is_, form = "2D, with a memory of the latent before (TAEHV's form)", {}
+        widths: Sequence[int] = decoder.widths
+    else:
+        config = decoder.config
+        sees = "causal" if config.causal else "not causal: latents see later ones"
+        is_ = f"depthwise-separable 3D, the last two stages full 3D, no attention; {sees}"
+        widths = config.widths
+        form = {"residual blocks": ", ".join(map(str, config.layers))}
+    rows = {
+        "form": is_,
+        "widths": ", ".join(map(str, widths)),
+        **form,
+        "latents": f"{codec.channels} channels, {codec.time} frames by {codec.space}x"
+        f"{codec.space} pixels each",
+        "parameters": f"{sum(weight.numel() for weight in decoder.parameters()):,}",
+        "teacher's SHA-256": teacher["hash"],
+        **{key: str(value) for key, value in training.items()},
+    }
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""---
+base_model: {teacher["id"]}
+tags: [video-vae, light-decoder]
+---
+# A light decoder for {teacher["id"]}
+
+Takes the latents of that VAE and no other's, un-normalised:
+`colibri.vae.load_decoder(FOLDER).decode(latents)`, `infer t2v --decoder FOLDER`.
+
+| | |
+|---|---|
+{lines}
+"""
 
 
 def checkpoints(out: Path) -> list[Path]:
