@@ -23,7 +23,10 @@ PAGE = HERE.parent / "docs" / "results" / "benchmarks.md"
 ABOUT = ("date", "machine", "device", "threads", "torch", "versions", "settings")
 """Keys that say where figures come from."""
 MANY = 12
-SCRIPTS = {"t2v": "seed_tables", "i2v": "seed_tables", "runtime": "seed_tables"}
+SCRIPTS = {
+    **dict.fromkeys(("t2v", "i2v", "runtime"), "seed_tables"),
+    "vae_terms": "vae_table",
+}
 """Files of figures whose script has another name."""
 
 

@@ -188,6 +188,8 @@ TABLES = (
             "2d": ("2D, TAEHV's form", "TAEW2.2"),
             "tiny": ("light, causal", None),
             "tiny-both": ("light, non-causal", "Hummingbird-XT's"),
+            "micro": ("light and smaller, causal", None),
+            "micro-both": ("light and smaller, non-causal", None),
         },
         units={
             "lpips": "LPIPS",

@@ -10,8 +10,10 @@ import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
+from colibri.core.shards import read_rows
 from colibri.distill import checkpoint, validate
 from colibri.distill.config import StudentConfig, TrainConfig, WatchConfig
+from colibri.distill.encode import shard_files
 from colibri.distill.figures import compare, complaint, prompt_accuracy
 from colibri.distill.page import write_page
 from colibri.distill.track import open_tracker
@@ -101,6 +103,10 @@ def test_a_run_is_seen_in_its_log_and_on_its_page(validated: TrainConfig) -> Non
     assert len(videos) == 2 * 2 * 2  # student and teacher, text and image, two rows
     assert all(f'src="{video.as_posix()}"' in page for video in videos)
     assert "http" not in page
+    assert validated.encoded is not None
+    (shard,) = shard_files(validated.encoded.parent / "shards")
+    for row in list(read_rows(shard, ["caption"]))[: validated.validate_rows]:
+        assert f"from text: {row['caption']}<" in page
 
 
 def test_a_validation_shows_the_average_and_changes_nothing(validated: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from colibri.core.errors import UserError
 from colibri.core.geometry import Codec, LatentShape
 from colibri.core.latents import read_latents
-from colibri.distill.encodings import NULL, EncodedManifest, read_manifest
+from colibri.distill.encodings import NULL, EncodedManifest, read_manifest, written_as
 from colibri.distill.objectives.base import Batch
 from colibri.distill.pairs import Pairs
 
@@ -51,6 +51,12 @@ class Encoded:
         self._pairs = pairs
         self.rows = tuple(row for row in self.rows if row in pairs.shard_of)
         self.with_frame &= frozenset(self.rows)
+
+    def caption(self, row: str) -> str:
+        """What was encoded; the id where the files do not say it."""
+        about = written_as(self.folder / "text" / self._shard_of[row]) or {}
+        caption: str = about.get("captions", {}).get(row, row)
+        return caption
 
     def batch(
         self, rows: tuple[str, ...], *, given: tuple[bool, ...], device: torch.device | str

@@ -198,7 +198,8 @@ class _Encoder:
             if part:
                 embeddings = self._words([row.caption for row in part])
                 words |= dict(zip((row.id for row in part), embeddings, strict=True))
-        write_text(out / "text" / name, words, encoder=self.text_hash, keys=keys)
+        captions = {row.id: row.caption for row in rows}
+        write_text(out / "text" / name, words, encoder=self.text_hash, keys=keys, captions=captions)
         write_latents(
             out / "first" / name,
             latents,
@@ -268,7 +269,13 @@ class _Encoder:
         about = written_as(path)
         if about and (about.get("encoder"), about.get("keys")) == (self.text_hash, keys):
             return
-        write_text(path, {NULL: self._words([negative])[0]}, encoder=self.text_hash, keys=keys)
+        write_text(
+            path,
+            {NULL: self._words([negative])[0]},
+            encoder=self.text_hash,
+            keys=keys,
+            captions={NULL: negative},
+        )
 
     def _words(self, captions: list[str]) -> list[Tensor]:
         """Embeddings without the zeros after each prompt's end."""

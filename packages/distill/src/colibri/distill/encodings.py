@@ -65,12 +65,22 @@ class EncodedManifest:
 
 
 def write_text(
-    path: Path, rows: "Mapping[str, torch.Tensor]", *, encoder: str, keys: Mapping[str, str]
+    path: Path,
+    rows: "Mapping[str, torch.Tensor]",
+    *,
+    encoder: str,
+    keys: Mapping[str, str],
+    captions: Mapping[str, str],
 ) -> None:
     """Write embeddings (tokens, width) by row id, whole or not at all; same in, same bytes out."""
     from safetensors.torch import save_file
 
-    about = {"format": TEXT_FORMAT, "encoder": encoder, "keys": dict(keys)}
+    about = {
+        "format": TEXT_FORMAT,
+        "encoder": encoder,
+        "keys": dict(keys),
+        "captions": dict(captions),
+    }
     tensors = {name: rows[name].detach().cpu().contiguous() for name in sorted(rows)}
     text = json.dumps(about, sort_keys=True, ensure_ascii=False)
 

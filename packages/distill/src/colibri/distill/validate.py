@@ -215,7 +215,7 @@ class Validation:
     def _videos(self, folder: Path) -> list[tuple[str, str]]:
         out = self._setup.config.out
         words = {
-            f"{kind}-{index}": f"from {kind}, row {row}"
+            f"{kind}-{index}": f"from {kind}: {self._setup.encoded.caption(row)}"
             for kind in KINDS.values()
             for index, row in enumerate(self._rows)
         }
