@@ -6,6 +6,7 @@ from pathlib import Path
 
 from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
+from colibri.testbed.embedded import PREFIX, TEACHER
 
 PACKAGES = ("core", "testbed", "curate", "vae", "distill", "infer")
 
@@ -15,7 +16,7 @@ class InputsConfig:
     """The teacher, and where its hashes go."""
 
     model: str | None = None
-    """The teacher: a diffusers folder or a hub id. Without it: the embedded tiny model."""
+    """The teacher: a diffusers folder or a hub id. Without it: the embedded tiny one."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     out: Path = Path("inputs.json")
@@ -28,7 +29,7 @@ def write_inputs(config: InputsConfig) -> Path:
 
     if config.out.suffix != ".json":
         raise UserError(f"--out {config.out} is no .json file")
-    use = find_model(config.model, config.revision).use
+    use = find_model(config.model or PREFIX + TEACHER, config.revision).use
     versions = {name: metadata.version(f"colibri-{name}") for name in PACKAGES}
     write_json_whole(config.out, {"model": asdict(use), "packages": versions})
     return config.out
