@@ -135,7 +135,7 @@ def _encodings(folder: Path, vae: str) -> EncodedManifest:
         refused=(),
     )
     for kind in ("text", "first"):
-        write_text(folder / kind / shard.name, {}, encoder="text", keys={})
+        write_text(folder / kind / shard.name, {}, encoder="text", keys={}, captions={})
     write_manifest(folder, manifest)
     return manifest
 
@@ -219,7 +219,7 @@ def test_rows_that_have_changed_since_are_told(chain: Path, tmp_path: Path) -> N
     table = json.loads((chain / "encoded" / "manifest.json").read_text())
     table["shards"][0]["content"] = "another"
     for kind in ("text", "first"):
-        write_text(tmp_path / kind / "00000.safetensors", {}, encoder="text", keys={})
+        write_text(tmp_path / kind / "00000.safetensors", {}, encoder="text", keys={}, captions={})
     write_json_whole(tmp_path / "manifest.json", table)
     (link,) = trace(tmp_path, [chain]).parents
     assert link.by == "row ids; captions or images have changed since"

@@ -95,7 +95,7 @@ def _command(sample: Path, out: Path, *flags: str) -> list[str]:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=400, check=False, env=_environment()
+        command, capture_output=True, text=True, timeout=900, check=False, env=_environment()
     )
 
 
@@ -128,7 +128,7 @@ def test_an_engine_that_is_killed_is_started_again_and_its_rows_return(
     sample: Path, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    long = ("--llm.max-tokens", "400", "--llm.max-model-len", "4096", "--llm.eager")
+    long = ("--llm.max-tokens", "120", "--llm.max-model-len", "4096", "--llm.eager")
     slow = ("--llm.in-flight", "2")
     process = subprocess.Popen(
         _command(sample, out, "--captioner", "vllm", "--model", str(model), *long, *slow),
@@ -146,7 +146,7 @@ def test_an_engine_that_is_killed_is_started_again_and_its_rows_return(
                     child.kill()
                     killed += 1
         time.sleep(0.05)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=900)
     assert killed, "no engine was seen at work"
     assert process.returncode == 0, stderr[-3000:]
     assert "started again" in stderr

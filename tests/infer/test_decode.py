@@ -124,7 +124,7 @@ def _stop_when_denoised(ti2v: Path, out: Path, how: signal.Signals) -> tuple[int
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(how)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     return process.returncode, said
 
 

@@ -101,7 +101,7 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def until(self, script: str, *, seconds: float = 30) -> Any:
+    def until(self, script: str, *, seconds: float = 120) -> Any:
         """The script's value, once it is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -175,7 +175,7 @@ def address(ti2v: Path, out: Path) -> Iterator[str]:
     else:
         pytest.fail(f"the server ended: {said}")
     server.terminate()
-    server.communicate(timeout=30)
+    server.communicate(timeout=120)
 
 
 STATUS = "document.querySelector('#status textarea').value"

@@ -54,7 +54,7 @@ def _work(environment: dict[str, str], argv: list[str], said: Path) -> None:
 def together(tmp: Path, argv: list[str]) -> list[Ended]:
     """A command in two processes that are joined as torchrun joins them."""
     said = [tmp / "first.txt", tmp / "second.txt"]
-    statuses = run_joined(_work, [(argv, path) for path in said], timeout_s=120)
+    statuses = run_joined(_work, [(argv, path) for path in said], timeout_s=240)
     return [
         Ended(status=status, said=path.read_text() if path.exists() else "")
         for status, path in zip(statuses, said, strict=True)
