@@ -2,11 +2,12 @@
 
 import argparse
 import importlib.util
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from colibri.core.commands import run_command
 from colibri.core.errors import UserError
 
 
@@ -14,31 +15,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `testbed`: parse, call one recipe, print; 2 for bad input."""
     options = vars(_parser().parse_args(argv))
     del options["command"]
-    part = options.pop("part")
+    return run_command(lambda: _run(options.pop("part"), options))
+
+
+def _run(part: str, options: dict[str, Any]) -> int:
     # diffusers' pipelines and torch.rms_norm under autocast warn at every call
     warnings.filterwarnings("ignore", module="torch")
-    try:
-        for needed in ("torch", "diffusers"):
-            if importlib.util.find_spec(needed) is None:
-                hint = "pip install 'colibri-testbed[train]'"
-                raise UserError(f"training needs {needed}, which is not installed", hint=hint)
-        from colibri.core import wan
+    for needed in ("torch", "diffusers"):
+        if importlib.util.find_spec(needed) is None:
+            hint = "pip install 'colibri-testbed[train]'"
+            raise UserError(f"training needs {needed}, which is not installed", hint=hint)
+    from colibri.core import wan
 
-        wan.hush()
-        if part == "vae":
-            _vae(**options)
-        elif part == "dit":
-            _dit(**options)
-        elif part == "pack":
-            _pack(**options)
-        else:
-            _family(**options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    wan.hush()
+    parts: dict[str, Callable[..., None]] = {
+        "vae": _vae,
+        "dit": _dit,
+        "pack": _pack,
+        "family": _family,
+    }
+    parts[part](**options)
     return 0
 
 
