@@ -77,7 +77,7 @@ def _command(sample: Path, out: Path, url: str, *flags: str) -> list[str]:
 
 def _run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, **settings
+        command, capture_output=True, text=True, timeout=600, check=False, **settings
     )
 
 

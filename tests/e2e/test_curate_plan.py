@@ -17,7 +17,7 @@ def _curate(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "colibri.curate", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 

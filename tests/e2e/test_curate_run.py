@@ -29,7 +29,7 @@ def _command(sample: Path, out: Path, *flags: str) -> list[str]:
 
 def _run(sample: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        _command(sample, out, *flags), capture_output=True, text=True, timeout=300, check=False
+        _command(sample, out, *flags), capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -146,7 +146,7 @@ def test_a_killed_worker_does_not_change_the_bytes(
                 killed += 1
                 break
         time.sleep(0.3)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=600)
     assert killed, "no worker was seen at work"
     assert process.returncode == 0, stderr
     assert _shards(out) == _shards(finished)
@@ -198,13 +198,13 @@ def test_retry_does_the_named_reason_again_once_the_cause_is_mended(
     os.utime(victim, ns=(status.st_atime_ns, status.st_mtime_ns))
     command = [sys.executable, "-m", "colibri.curate", "retry", str(out), "--reason"]
     result = subprocess.run(
-        [*command, "unreadable_video"], capture_output=True, text=True, timeout=300, check=False
+        [*command, "unreadable_video"], capture_output=True, text=True, timeout=600, check=False
     )
     assert result.returncode == 0, result.stderr
     after = json.loads((out / "manifest.json").read_text())["counts"]
     assert after["quarantined"] == before["quarantined"] - 1
     wrong = subprocess.run(
-        [*command, "no_such"], capture_output=True, text=True, timeout=300, check=False
+        [*command, "no_such"], capture_output=True, text=True, timeout=600, check=False
     )
     assert wrong.returncode == 2
     assert "no row of" in wrong.stderr
@@ -257,7 +257,7 @@ def test_a_video_that_ends_its_worker_costs_one_row_not_the_run(
         _command(sample, out),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
