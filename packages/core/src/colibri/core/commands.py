@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from colibri.core.errors import UserError
 
@@ -25,7 +25,7 @@ class Program:
     name: str
     description: str
     commands: Mapping[str, Command]
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
     """Lines of the help after the commands."""
 
     def main(self, argv: Sequence[str] | None = None) -> int:

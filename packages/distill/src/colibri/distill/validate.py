@@ -43,6 +43,7 @@ class Validation:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._rows = setup.encoded.rows[: setup.config.validate_rows]
+        self._captions = [setup.encoded.caption(row) for row in self._rows]
         self._folder = setup.config.out / "samples"
         image = setup.config.p_i2v > 0 and setup.encoded.with_frame.issuperset(self._rows)
         self._givens = (False, True) if image else (False,)
@@ -215,9 +216,9 @@ class Validation:
     def _videos(self, folder: Path) -> list[tuple[str, str]]:
         out = self._setup.config.out
         words = {
-            f"{kind}-{index}": f"from {kind}: {self._setup.encoded.caption(row)}"
+            f"{kind}-{index}": f"from {kind}: {caption}"
             for kind in KINDS.values()
-            for index, row in enumerate(self._rows)
+            for index, caption in enumerate(self._captions)
         }
         return [
             (path.relative_to(out).as_posix(), words.get(path.stem, path.stem))

@@ -56,19 +56,16 @@ def _card(
     decoder: LightDecoder | PreviewDecoder, teacher: dict[str, str], training: dict[str, Any]
 ) -> str:
     codec = decoder.codec
+    widths: Sequence[int]
     if isinstance(decoder, PreviewDecoder):
-        is_, form = "2D, with a memory of the latent before (TAEHV's form)", {}
-        widths: Sequence[int] = decoder.widths
+        form, widths = "2D, with a memory of the latent before (TAEHV's form)", decoder.widths
     else:
-        config = decoder.config
-        sees = "causal" if config.causal else "not causal: latents see later ones"
-        is_ = f"depthwise-separable 3D, the last two stages full 3D, no attention; {sees}"
-        widths = config.widths
-        form = {"residual blocks": ", ".join(map(str, config.layers))}
+        sees = "causal" if decoder.config.causal else "not causal: latents see later ones"
+        form = f"depthwise-separable 3D, the last two stages full 3D, no attention; {sees}"
+        widths = decoder.config.widths
     rows = {
-        "form": is_,
+        "form": form,
         "widths": ", ".join(map(str, widths)),
-        **form,
         "latents": f"{codec.channels} channels, {codec.time} frames by {codec.space}x"
         f"{codec.space} pixels each",
         "parameters": f"{sum(weight.numel() for weight in decoder.parameters()):,}",
