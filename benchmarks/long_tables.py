@@ -64,6 +64,11 @@ ROWS = {
     ),
     "window-2": Row(group="window", says="window 2", flags=("--causal.window", "2")),
     "window-6": Row(group="window", says="window 6", flags=("--causal.window", "6")),
+    "one-pass": Row(
+        group="past",
+        says="blocks seen as their last step saw them: no pass to write the cache",
+        flags=("--causal.past", "last_step", "--stages.start.regress.context", "noisy"),
+    ),
     "no-sink": Row(group="sink", says="trained without a sink", flags=("--causal.sink", "0")),
     "no-sink-5": Row(
         group="sink",

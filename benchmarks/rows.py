@@ -62,7 +62,8 @@ def make_table(
 ) -> dict[str, Found]:
     """Make and print every row and seed, under `NAME/SEED`, and write the file of figures.
 
-    `before` gives rows that are not trained. With --plan only `budget` is printed.
+    `before` gives rows that are not trained. Rows that the file has already, made with the same
+    settings, stay in it. With --plan only `budget` is printed.
     """
     seeds = seeds_of(arguments)
     print(f"{len(names)} rows, {len(seeds)} seeds; {budget}", flush=True)
@@ -74,21 +75,33 @@ def make_table(
     wan.hush()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    told = {name: getattr(arguments, name) for name in settings}
+    top = about() | {"settings": told, **(extra or {})}
     try:
-        done = dict(before())
-        for key, found in done.items():
+        done = _written(arguments.out, told)
+        for key, found in (fresh := before()).items():
             print(line(key, found), flush=True)
+        done |= fresh
+        write_json_whole(arguments.out, top | {"rows": done})
         for name in names:
             for seed in seeds:
                 key = f"{name}/{seed}"
                 done[key] = make(name, seed)
+                write_json_whole(arguments.out, top | {"rows": done})
                 print(line(key, done[key]), flush=True)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    told = {name: getattr(arguments, name) for name in (*settings, "seeds")}
-    write_json_whole(arguments.out, about() | {"settings": told, **(extra or {}), "rows": done})
     print(arguments.out)
     return done
+
+
+def _written(out: Path, settings: Mapping[str, Any]) -> dict[str, Found]:
+    """Rows of an earlier file with these settings."""
+    if not out.is_file():
+        return {}
+    found = json.loads(out.read_text(encoding="utf-8"))
+    rows: dict[str, Found] = found["rows"] if found.get("settings") == settings else {}
+    return rows
 
 
 def kept(path: Path, asked: str, make: Callable[[], Found]) -> Found:

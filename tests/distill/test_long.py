@@ -328,6 +328,21 @@ def test_only_what_a_round_added_has_a_gradient_and_counts(roles: Separate) -> N
     assert torch.equal(of.mask_B1T11.flatten(), torch.tensor([False, True, True]))
 
 
+def test_another_prompt_computes_a_past_of_last_steps_again(roles: Separate) -> None:
+    causal = replace(CAUSAL, past="last_step")
+    roles.make_student_causal(causal)
+    config = replace(LONG, causal=causal, stream=StreamConfig(rounds=3, blocks=2, switch=1))
+    asked: list[float] = []
+    roles.network("student").condition_embedder.register_forward_hook(
+        lambda module, inputs, output: asked.append(float(inputs[0][0]))
+    )
+    stream = Stream(config, frames=3)
+    _stream(roles, stream, range(2))
+    steps = list(SCHEDULE.timesteps)
+    again = [steps[-1]] * 2  # the sink, and the latest
+    assert asked == [*steps * 3, *again, *steps * 2]
+
+
 def test_another_prompt_computes_the_cache_again(roles: Separate) -> None:
     config = replace(LONG, stream=StreamConfig(rounds=3, blocks=2, switch=1))
     stream = Stream(config, frames=3)

@@ -16,6 +16,7 @@ from colibri.distill.plan import (
     forward_flop,
     plan,
     refuse_what_cannot_fit,
+    update_flop,
 )
 from colibri.distill.roles import Shared, bytes_of
 from distill_toys import batch
@@ -73,6 +74,19 @@ def test_a_causal_student_needs_its_caches_and_a_pass_that_writes_them() -> None
     assert blocks.parts_gb["key caches"] == pytest.approx(6.0, rel=0.01)
     assert short.parts_gb["key caches"] == pytest.approx(6.0 * 6 / 21, rel=0.01)
     assert stream.parts_gb["key caches"] == pytest.approx(3 * 6.0 * 6 / 21, rel=0.01)
+    tokens = WAN21_T2V_1_3B.tokens(WAN21_T2V_1_3B.video)
+    writes, keeps = (
+        update_flop(
+            replace(clip, rollout="blocks", causal=Causal(first_block=3, block=3, past=past)),
+            WAN21_T2V_1_3B,
+            tokens,
+            "critic",
+        )
+        for past in ("clean", "last_step")
+    )
+    # the exit is at the last of three steps once in three times
+    spared = forward_flop(WAN21_T2V_1_3B, tokens, 512) / 3
+    assert writes - keeps == pytest.approx(spared)
     assert blocks.pflop > whole.pflop > stream.pflop
 
 

@@ -1,6 +1,8 @@
 """Videos of any length: the same frames streamed or not, killed or not, in constant memory."""
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -274,14 +276,23 @@ def test_frames_decoded_beside_the_denoising_are_the_same(
     assert "decode and write" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("past", ["clean", "last_step"])
+@pytest.mark.parametrize("save_every_s", [0.0, 1e9], ids=["cache kept", "cache never kept"])
 def test_a_render_killed_again_and_again_across_prompts_is_the_same(
-    student: Path, tmp_path: Path
+    student: Path, tmp_path: Path, past: str, save_every_s: float
 ) -> None:
+    if past != "clean":
+        student = shutil.copytree(student, tmp_path / "student")
+        about = student / "colibri.json"
+        table = json.loads(about.read_text())
+        table["causal"]["past"] = past
+        about.write_text(json.dumps(table))
     schedule = tmp_path / "prompts.txt"
     schedule.write_text(f"0s: {PROMPT}\n2s: a blue square\n4s: a red square moves right\n")
     given = {"prompt": None, "prompts_at": schedule, "cache": "int8"}
     whole = make_long(settings(student, tmp_path / "whole", **given), say=quiet)
-    config = settings(student, tmp_path / "killed", save_every_s=0.0, **given)
+    assert Rollout.of(whole.recipe).form.past == past
+    config = settings(student, tmp_path / "killed", save_every_s=save_every_s, **given)
     for at in (1, 3, 4, 5):
         _killed(config, None, at)
     made = make_long(config, say=quiet)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -14,7 +15,7 @@ from colibri.core.wan.attention import Prompt, make_causal
 from colibri.core.wan.cache import KVCache
 from colibri.core.wan.causal import block_velocity, clip_velocity, extend, recached
 from colibri.core.wan.family import Causal
-from colibri.core.wan.rollout import Block, block_rollout, seeded_noise
+from colibri.core.wan.rollout import Block, block_rollout, rewritten, seeded_noise
 from colibri.core.wan.transformer import velocity
 
 EXACT = 1e-10
@@ -403,6 +404,93 @@ def test_a_rollout_is_consistency_sampling_of_the_whole_clip(model: Any, causal:
                     )
             made[:, :, start:end] = estimate
     assert (rolled - made).abs().max() <= EXACT
+
+
+@pytest.mark.parametrize("causal", [KEPT[1], KEPT[4], EVICTED[2], EVICTED[4]], ids=str)
+def test_blocks_may_be_seen_as_they_went_into_their_last_step(model: Any, causal: Causal) -> None:
+    causal = replace(causal, past="last_step")
+    spans = causal.blocks(FRAMES)
+    asked: list[float] = []
+    watch = model.condition_embedder.register_forward_hook(
+        lambda module, inputs, output: asked.append(float(inputs[0][0]))
+    )
+    rolled = _joined(_rollout(model, causal, blocks=len(spans)))
+    watch.remove()
+    assert asked == [*SCHEDULE.timesteps] * len(spans)  # none to write the cache
+    noise = seeded_noise([3, 4], dtype=torch.float64)
+
+    # One pass over the whole clip in which every block has a level of its own.
+    made, x = torch.zeros_like(rolled), torch.zeros_like(rolled)
+    sigma, timestep = (torch.zeros(2, FRAMES, dtype=torch.float64) for _ in range(2))
+    with torch.no_grad():
+        for index, (start, end) in enumerate(spans):
+            for step in range(SCHEDULE.steps):
+                fresh = noise(index, step, (2, 4, end - start, 4, 4))
+                level = SCHEDULE.sigmas[step]
+                before = made[:, :, start:end] if step else fresh
+                x[:, :, start:end] = (1 - level) * before + level * fresh if step else fresh
+                sigma[:, start:end], timestep[:, start:end] = level, SCHEDULE.timesteps[step]
+                predicted = clip_velocity(model, x, sigma, TEXT, causal, timestep=timestep)
+                made[:, :, start:end] = (x - level * predicted)[:, :, start:end]
+    assert (rolled - made).abs().max() <= EXACT
+
+
+def test_what_had_no_last_step_is_noised_to_its_level(model: Any) -> None:
+    """An image in place of the first block, training that left before, and a cache for another
+    text."""
+    causal = Causal(first_block=1, block=2, sink=1, window=4, past="last_step")
+    noise = seeded_noise([3, 4], dtype=torch.float64)
+    level, timestep = SCHEDULE.sigmas[-2], SCHEDULE.timesteps[-1]
+
+    def written(latents: torch.Tensor, drawn: torch.Tensor, before: KVCache) -> KVCache:
+        x = (1 - level) * latents + level * drawn
+        with torch.no_grad():
+            return extend(model, x, TEXT, before, sigma=level, timestep=timestep)[1]
+
+    given = _draw(1, 4, 1, 4, 4, seed=8)
+    (first,) = _rollout(model, causal, blocks=1, first_BCTHW=given)
+    assert torch.equal(first.latents_BCTHW, given.expand(2, -1, -1, -1, -1))
+    expected = written(first.latents_BCTHW, noise(0, 2, (2, 4, 1, 4, 4)), KVCache(causal=causal))
+    assert _same(first.cache, expected)
+    (early,) = _rollout(model, causal, blocks=1, exit_step=1, cache=expected)
+    again = written(early.latents_BCTHW, noise(1, 2, (2, 4, 2, 4, 4)), expected)
+    assert _same(early.cache, again)
+
+    held = torch.cat([first.latents_BCTHW, early.latents_BCTHW], dim=2)
+    new = rewritten(model, held, TEXT, again, schedule=SCHEDULE, noise=noise)
+    x = (1 - level) * held + level * noise(2, 3, (2, 4, 3, 4, 4))
+    with torch.no_grad():
+        expected = recached(model, x, TEXT, again, sigma=level, timestep=timestep)
+    assert _same(new, expected)
+    assert not _same(new, again)
+
+
+def test_a_block_that_trains_at_its_last_step_leaves_a_past_without_a_graph() -> None:
+    model = _model()
+    causal = Causal(first_block=1, block=1, sink=1, window=2, past="last_step")
+    blocks = list(_rollout(model, causal, blocks=3, train=True))
+    assert all(block.latents_BCTHW.requires_grad for block in blocks)
+    for block in blocks:
+        assert not any(
+            kept.values_BSND.requires_grad for pair in block.cache.layers for kept in pair
+        )
+    plain = _joined(_rollout(model, causal, blocks=3))
+    assert torch.equal(_joined(blocks), plain)
+    model.enable_gradient_checkpointing()
+    model.train()
+    weight = model.blocks[0].attn1.to_k.weight
+    (kept,) = torch.autograd.grad(_joined(blocks).sum(), [weight])
+    checked = _joined(_rollout(model, causal, blocks=3, train=True))
+    (again,) = torch.autograd.grad(checked.sum(), [weight])
+    assert (kept - again).abs().max() <= EXACT * kept.abs().max()
+
+
+def _same(one: KVCache, two: KVCache) -> bool:
+    return one.frames == two.frames and all(
+        bool((a.values_BSND - b.values_BSND).abs().max() <= EXACT)
+        for first, second in zip(one.layers, two.layers, strict=True)
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def test_a_rollout_goes_on_from_its_cache(model: Any) -> None:

@@ -98,7 +98,8 @@ class RegressConfig:
     """Least Euler steps of a path; CausVid: 50, Self-Forcing: 48, both in files made before."""
     context: Literal["clean", "noisy"] = "clean"
     """What a causal student's blocks see of those before them. clean: the path's end, as in a
-    rollout. noisy: the states at those blocks' own levels, as CausVid and Self-Forcing do."""
+    rollout. noisy: the states at those blocks' own levels, as CausVid and Self-Forcing do; goes
+    with `causal.past = "last_step"`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,7 +114,8 @@ def _rollout_row(setup: Setup) -> str:
     if causal is None:
         return ""
     window = "all frames" if causal.window is None else f"the latest {causal.window} latent frames"
+    past = "" if causal.past == "clean" else ", as they went into their last step"
     return (
         f"| made | in blocks of {causal.first_block}, then {causal.block} latent frames that see "
-        f"{window} and a sink of {causal.sink} |\n"
+        f"{window} and a sink of {causal.sink}{past} |\n"
     )

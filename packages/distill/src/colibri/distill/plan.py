@@ -214,7 +214,9 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     if config.consistency.of == "samples":
         from_student.add("consistency")
     share = _new_share(config, family)
-    walk = passes + causal if from_student & set(config.terms) & set(own[net]) else 0.0
+    # an exit at the last step, one in `steps`, may leave the keys and values by itself
+    writing = causal - (causal and config.causal.past == "last_step") / steps
+    walk = passes + writing if from_student & set(config.terms) & set(own[net]) else 0.0
     walked = backward if net == "student" and {"dmd", "adversary"} & set(config.terms) else 0.0
     walk, walked = share * walk, share * walked
     forward = forward_flop(family, tokens, family.defaults.text_tokens)

@@ -19,9 +19,9 @@ from colibri.core.geometry import LatentShape
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.attention import make_causal
 from colibri.core.wan.cache import KVCache
-from colibri.core.wan.causal import clip_velocity, recached
+from colibri.core.wan.causal import clip_velocity
 from colibri.core.wan.family import Causal
-from colibri.core.wan.rollout import Block, Noise, block_rollout
+from colibri.core.wan.rollout import Block, Noise, block_rollout, rewritten
 from colibri.core.wan.transformer import velocity
 from colibri.distill.head import Head
 from colibri.distill.objectives.base import Net, Role
@@ -166,13 +166,20 @@ class Roles:
             ),
         )
 
-    @torch.no_grad()
-    def recached(self, text_BLD: Tensor, held_BCTHW: Tensor, cache: KVCache) -> KVCache:
+    def rewritten(
+        self,
+        text_BLD: Tensor,
+        held_BCTHW: Tensor,
+        cache: KVCache,
+        *,
+        schedule: FlowSchedule,
+        noise: Noise,
+    ) -> KVCache:
         """The causal student's cache computed again from its frames, for another text."""
         network = self.network("student")
         places = held_BCTHW[0, 0].numel()
         with self._asking("student", text_BLD, places=places) as words_BLD:
-            return recached(network, held_BCTHW, words_BLD, cache)
+            return rewritten(network, held_BCTHW, words_BLD, cache, schedule=schedule, noise=noise)
 
     @contextlib.contextmanager
     def _asking(self, role: Role, text_BLD: Tensor, *, places: int) -> Iterator[Tensor]:

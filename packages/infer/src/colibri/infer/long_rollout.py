@@ -47,33 +47,34 @@ def rolled(
     """The blocks of `recipe` in order, in constant memory where the model has a window.
 
     `embeddings` (1, tokens, width) are by prompt. `state` is `state_of` block `cached` - 1, after
-    which it goes on; `given` are latents of the blocks from there that were made before: they are
-    only taken into the key cache.
+    which it goes on; `given` are latents of the blocks from there that were made before: where
+    blocks see a clean past they are only taken into the key cache, else made again.
     """
     import torch
 
     from colibri.core.wan.attention import Prompt
     from colibri.core.wan.cache import KVCache
-    from colibri.core.wan.causal import extend, recached
+    from colibri.core.wan.causal import extend
     from colibri.core.wan.decoder import encode_video, to_pixels
-    from colibri.core.wan.rollout import block_rollout, seeded_noise
+    from colibri.core.wan.rollout import block_rollout, rewritten, seeded_noise
 
     rollout, network = Rollout.of(recipe), model.transformer
     causal, device = rollout.form, network.device
     cache = KVCache(causal=causal, store=rollout.store)
+    noise = seeded_noise([recipe.seed], device=device)
     held = None
     if state:
         held = state[HELD]
         named = {name.removeprefix(CACHE): one for name, one in state.items() if name != HELD}
         cache = cache.restored(named)
-    text, known = None, iter(given)
+    # what a block's last step wrote is not told by the latents it ended with
+    text, known = None, iter(given if causal.past == "clean" else ())
     for index in range(cached, rollout.blocks):
         scene = rollout.scene(index)
         if text is None or scene.block == index:
             text = Prompt.of(network, embeddings[scene.prompt_used].to(device))
             if scene.block == index and held is not None and rollout.switch == "recache":
-                with torch.no_grad():
-                    cache = recached(network, held, text, cache)
+                cache = rewritten(*(network, held, text, cache), schedule=recipe.flow, noise=noise)
         latents = next(known, None)
         if latents is not None:
             latents = latents.to(device)
@@ -89,7 +90,7 @@ def rolled(
                 shape=model.family.latent_shape(recipe.video),
                 causal=causal,
                 schedule=recipe.flow,
-                noise=seeded_noise([recipe.seed], device=device),
+                noise=noise,
                 blocks=1,
                 first_BCTHW=image,
                 cache=cache,

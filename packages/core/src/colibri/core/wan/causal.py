@@ -54,12 +54,13 @@ def extend(
     cache: KVCache,
     *,
     sigma: float = 0.0,
+    timestep: float | None = None,
     keep_graph: bool = False,
 ) -> tuple[Tensor, KVCache]:
     """The velocity at a block, and the cache with the block behind.
 
-    The default, noise level 0, writes a finished block. `keep_graph` lets gradients flow through
-    what is written; without it they stop there.
+    The default, noise level 0, writes a clean block. `keep_graph` lets gradients flow through what
+    is written; without it they stop there.
     """
     one = CachedPass(
         cache=cache,
@@ -67,7 +68,7 @@ def extend(
         collect=True,
         keep_graph=keep_graph,
     )
-    predicted = _ask(model, x_BCTHW, sigma, text, one, None, cache)
+    predicted = _ask(model, x_BCTHW, sigma, text, one, timestep, cache)
     tokens = _tokens(model, x_BCTHW)
     return predicted, cache.extended(one.taken(), tokens=tokens)
 
@@ -112,12 +113,19 @@ def clip_velocity(
 
 
 def recached(
-    model: Any, held_BCTHW: Tensor, text: Text, cache: KVCache, *, keep_graph: bool = False
+    model: Any,
+    held_BCTHW: Tensor,
+    text: Text,
+    cache: KVCache,
+    *,
+    sigma: float = 0.0,
+    timestep: float | None = None,
+    keep_graph: bool = False,
 ) -> KVCache:
     """`cache` computed again from the frames that it holds, for another text.
 
-    `held_BCTHW` are those clean frames in order: the sink, then the latest (LongLive's KV-recache,
-    arXiv 2509.22622). They see no frame that was evicted.
+    `held_BCTHW` are those frames in order, at noise level `sigma`: the sink, then the latest
+    (LongLive's KV-recache, arXiv 2509.22622). They see no frame that was evicted.
     """
     if held_BCTHW.shape[2] != cache.held:
         raise UserError(
@@ -129,7 +137,12 @@ def recached(
     cuts = list(range(cache.held, sink, -causal.block))
     starts = sorted({0, sink, *cuts} - {cache.held})
     for start, end in zip(starts, [*starts[1:], cache.held], strict=True):
-        _, fresh = extend(model, held_BCTHW[:, :, start:end], text, fresh, keep_graph=keep_graph)
+        _, fresh = extend(
+            *(model, held_BCTHW[:, :, start:end], text, fresh),
+            sigma=sigma,
+            timestep=timestep,
+            keep_graph=keep_graph,
+        )
     return KVCache(
         causal=causal,
         store=cache.store,

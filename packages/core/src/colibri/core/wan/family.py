@@ -5,7 +5,7 @@ Configs are diffusers' and transformers' own, as dicts. `colibri.core.wan` loads
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from colibri.core.errors import UserError
 from colibri.core.geometry import Codec, LatentShape, VideoShape
@@ -44,6 +44,9 @@ class Causal:
     """First frames of the clip that every block sees, however far away."""
     window: int | None = None
     """Latest frames that a block sees, its own among them and the sink's not; None: all."""
+    past: Literal["clean", "last_step"] = "clean"
+    """How later blocks see a finished one. clean: without noise, which takes one more pass a block
+    (Self-Forcing). last_step: as it went into its last step, whose pass leaves it in the cache."""
 
     def __post_init__(self) -> None:
         if self.first_block < 1 or self.block < 1 or self.sink < 0:

@@ -4,6 +4,7 @@ The same functions serve training and inference.
 """
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from colibri.core.geometry import LatentShape
 from colibri.core.schedule import FlowSchedule, add_noise, x0_from_velocity
 from colibri.core.wan.attention import Prompt
 from colibri.core.wan.cache import KVCache, Store
-from colibri.core.wan.causal import Text, block_velocity, extend
+from colibri.core.wan.causal import Text, block_velocity, extend, recached
 from colibri.core.wan.family import Causal
 from colibri.core.wan.sampler import (
     SAMPLERS,
@@ -125,8 +126,9 @@ def block_rollout(
 ) -> Iterator[Block]:
     """Block after block, each by few consistency steps on what came before; memory stays constant.
 
-    Each step jumps to the noise-free estimate and puts fresh noise on it at the next level; then a
-    pass at level 0 writes the block's keys and values, as in Self-Forcing (arXiv 2506.08009).
+    Each step jumps to the noise-free estimate and puts fresh noise on it at the next level. Then a
+    pass at level 0 writes the block's keys and values, as in Self-Forcing (arXiv 2506.08009); or
+    those of the last step stay, where `causal.past` says so and no pass is needed for them.
     `blocks` is how many to make, None without end. Of `shape` the frames do not count.
 
     `first_BCTHW` are given clean latents (batch B or 1) that take the place of block 0. `cache`
@@ -149,16 +151,40 @@ def block_rollout(
         start = cache.frames
         count = causal.block if index else causal.first_block
         size = (batch, shape.channels, count, shape.height, shape.width)
+        written = None
         if first_BCTHW is not None and index == 0:
             latents = _given(first_BCTHW, size).to(model.device)
         else:
-            latents = _denoised(
+            latents, written = _denoised(
                 model, text, cache, size, schedule, noise, index, last, train, around
             )
-        with torch.no_grad(), around():
-            _, cache = extend(model, latents.detach(), text, cache)
+        if written is None:
+            drawn = functools.partial(noise, index, schedule.steps - 1)
+            past = _Past.of(latents.detach(), causal, schedule, drawn)
+            with torch.no_grad(), around():
+                _, written = extend(
+                    *(model, past.x_BCTHW, text, cache), sigma=past.sigma, timestep=past.timestep
+                )
+        cache = written
         yield Block(index=index, start=start, latents_BCTHW=latents, cache=cache)
         index += 1
+
+
+@torch.no_grad()
+def rewritten(
+    model: Any,
+    held_BCTHW: Tensor,
+    text: Text,
+    cache: KVCache,
+    *,
+    schedule: FlowSchedule,
+    noise: Noise,
+) -> KVCache:
+    """A rollout's cache computed again for another text from the clean frames that it holds, as
+    `causal.recached`, at the level at which its blocks see what is behind them."""
+    drawn = functools.partial(noise, _blocks_in(cache), schedule.steps)
+    past = _Past.of(held_BCTHW, cache.causal, schedule, drawn)
+    return recached(*(model, past.x_BCTHW, text, cache), sigma=past.sigma, timestep=past.timestep)
 
 
 def seeded_noise(
@@ -193,19 +219,44 @@ def _denoised(
     last: int,
     train: bool,
     around: Callable[[], contextlib.AbstractContextManager[Any]],
-) -> Tensor:
-    """Noise-free estimate of a block after steps 0 to `last`."""
-    x = noise(index, 0, size)
+) -> tuple[Tensor, KVCache | None]:
+    """Noise-free estimate of a block after steps 0 to `last`; the cache with the block behind where
+    the last step writes it."""
+    x, written = noise(index, 0, size), None
     for step in range(last + 1):
-        sigma = schedule.sigmas[step]
+        sigma, timestep = schedule.sigmas[step], schedule.timesteps[step]
         with torch.set_grad_enabled(train and step == last), around():
-            predicted = block_velocity(
-                model, x, sigma, text, cache, timestep=schedule.timesteps[step]
-            )
+            if cache.causal.past == "last_step" and step == schedule.steps - 1:
+                predicted, written = extend(model, x, text, cache, sigma=sigma, timestep=timestep)
+            else:
+                predicted = block_velocity(model, x, sigma, text, cache, timestep=timestep)
             estimate = x0_from_velocity(x, predicted, sigma)
         if step < last:
             x = add_noise(estimate, noise(index, step + 1, size), schedule.sigmas[step + 1])
-    return estimate
+    return estimate, written
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class _Past:
+    """Finished frames as later blocks see them."""
+
+    x_BCTHW: Tensor
+    sigma: float = 0.0
+    timestep: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        clean_BCTHW: Tensor,
+        causal: Causal,
+        schedule: FlowSchedule,
+        noise: Callable[[tuple[int, ...]], Tensor],
+    ) -> "_Past":
+        if causal.past == "clean":
+            return cls(x_BCTHW=clean_BCTHW)
+        sigma = schedule.sigmas[-2]
+        x = add_noise(clean_BCTHW, noise(tuple(clean_BCTHW.shape)).to(clean_BCTHW), sigma)
+        return cls(x_BCTHW=x, sigma=sigma, timestep=schedule.timesteps[-1])
 
 
 def _blocks_in(cache: KVCache) -> int:

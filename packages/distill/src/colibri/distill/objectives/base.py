@@ -63,7 +63,15 @@ class Players(Protocol):
     ) -> Iterator[Block]:
         """A causal student's self-rollout; arguments as `core.wan.rollout.block_rollout`."""
 
-    def recached(self, text_BLD: Tensor, held_BCTHW: Tensor, cache: KVCache) -> KVCache:
+    def rewritten(
+        self,
+        text_BLD: Tensor,
+        held_BCTHW: Tensor,
+        cache: KVCache,
+        *,
+        schedule: FlowSchedule,
+        noise: Noise,
+    ) -> KVCache:
         """The causal student's cache computed again for another text, without a graph."""
 
     def verdict(

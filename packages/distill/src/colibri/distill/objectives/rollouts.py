@@ -65,8 +65,8 @@ def whole(round: Round) -> Tensor:
 def in_blocks(round: Round) -> Tensor:
     """Self-Forcing (arXiv 2506.08009): block after block on the student's own clean past.
 
-    All blocks leave their trajectory at the round's exit step, which alone has a graph; a pass at
-    level 0 without one writes each block's keys and values.
+    All blocks leave their trajectory at the round's exit step, which alone has a graph; a block's
+    keys and values are written without one.
     """
     assert round.causal is not None
     blocks = len(round.causal.blocks(round.batch.shape.frames))
@@ -135,7 +135,9 @@ class Stream(Rollout):
         cache = before.cache
         if switch:
             held = _held(before)
-            cache = round.players.recached(round.batch.text_BLD, held, cache)
+            cache = round.players.rewritten(
+                *(round.batch.text_BLD, held, cache), schedule=round.schedule, noise=_noise(round)
+            )
         made, cache = _roll(round, self._config.stream.blocks, cache)
         together = torch.cat([before.latents_BCTHW, made], dim=2)
         self._clips[key] = _Clip(latents_BCTHW=together.detach(), cache=cache)
