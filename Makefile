@@ -34,7 +34,7 @@ $(VLLM)/.ready: constraints-vllm.txt packages/core/pyproject.toml packages/curat
 demo: setup
 	$(BIN)/python pipelines/run.py tiny --out out/demo
 
-# The seed's tables in the small world: hours. Stopped at any moment, it goes on.
+# The published tables in the small world: hours. Stopped at any moment, it goes on.
 tables: setup
 	$(BIN)/python pipelines/run.py tables --out out/tables
 	cp out/tables/results/*.json benchmarks/results/

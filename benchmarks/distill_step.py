@@ -28,6 +28,7 @@ from colibri.core.geometry import parse_size
 from colibri.core.shards import write_json_whole
 from colibri.core.wan.family import FAMILIES
 from colibri.distill.config import CriticConfig, StudentConfig, TrainConfig
+from rows import command
 
 SWITCHES = ("short_text", "batched_cfg", "checkpointing", "compile")
 
@@ -317,4 +318,4 @@ def _peak(device: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -24,7 +24,7 @@ from colibri.core.schedule import FlowSchedule
 from colibri.distill.cli import recipe
 from colibri.distill.config import ScheduleConfig, TrainConfig
 from colibri.testbed.score import Quality, Semantics
-from rows import Found, kept, make_table, names_of, row_parser
+from rows import Found, command, kept, make_table, names_of, row_parser
 from sampling import Way, sampled
 
 CAPTIONS = ("curated", "action-only", "over-long", "camera-heavy")
@@ -270,4 +270,4 @@ def _table(done: Mapping[str, Found]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -43,6 +43,7 @@ from colibri.infer.models import Machine, Source
 from colibri.infer.quantize import about_as, quantize
 from colibri.infer.recipe import DecoderUse, Recipe
 from colibri.vae import load_decoder
+from rows import command
 
 FORMAT = "colibri-infer-e2e/1"
 PROMPT = "a red circle moves left over a blue background"
@@ -375,4 +376,4 @@ def _wait(device: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -24,7 +24,7 @@ import numpy as np
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_json
 from colibri.testbed.embedded import LONG, PREFIX
-from rows import Found, kept, make_table, names_of, row_parser
+from rows import Found, command, kept, make_table, names_of, row_parser
 from sampling import folder_of, weights_hash
 
 WITHOUT_FILES = (
@@ -111,7 +111,7 @@ def main() -> None:
         line=lambda key, found: f"{key}: {found['says']}; keeps {found['kept']:.3f}",
         settings=(
             *("teacher", "start_steps", "forcing_steps", "long_steps", "pairs", "data_rows"),
-            *("prompts", "windows"),
+            *("prompts", "windows", "student", "seconds"),
         ),
         before=lambda: _shipped(arguments),
     )
@@ -357,4 +357,4 @@ def tables(done: Mapping[str, Found]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

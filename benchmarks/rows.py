@@ -19,6 +19,14 @@ Found = dict[str, Any]
 """The figures of one row and seed."""
 
 
+def command(main: Callable[[], None]) -> None:
+    """Bad input ends in a sentence."""
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
 def row_parser(
     doc: str | None, rows: Iterable[str], *, work: str, out: str
 ) -> argparse.ArgumentParser:
@@ -77,20 +85,17 @@ def make_table(
         torch.set_num_threads(arguments.threads)
     told = {name: getattr(arguments, name) for name in settings}
     top = about() | {"settings": told, **(extra or {})}
-    try:
-        done = _written(arguments.out, told)
-        for key, found in (fresh := before()).items():
-            print(line(key, found), flush=True)
-        done |= fresh
-        write_json_whole(arguments.out, top | {"rows": done})
-        for name in names:
-            for seed in seeds:
-                key = f"{name}/{seed}"
-                done[key] = make(name, seed)
-                write_json_whole(arguments.out, top | {"rows": done})
-                print(line(key, done[key]), flush=True)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    done = _written(arguments.out, told)
+    for key, found in (fresh := before()).items():
+        print(line(key, found), flush=True)
+    done |= fresh
+    write_json_whole(arguments.out, top | {"rows": done})
+    for name in names:
+        for seed in seeds:
+            key = f"{name}/{seed}"
+            done[key] = {"date": top["date"], **make(name, seed)}
+            write_json_whole(arguments.out, top | {"rows": done})
+            print(line(key, done[key]), flush=True)
     print(arguments.out)
     return done
 
@@ -100,8 +105,9 @@ def _written(out: Path, settings: Mapping[str, Any]) -> dict[str, Found]:
     if not out.is_file():
         return {}
     found = json.loads(out.read_text(encoding="utf-8"))
-    rows: dict[str, Found] = found["rows"] if found.get("settings") == settings else {}
-    return rows
+    if found.get("settings") != settings:
+        return {}
+    return {key: {"date": found["date"], **row} for key, row in found["rows"].items()}
 
 
 def kept(path: Path, asked: str, make: Callable[[], Found]) -> Found:
@@ -110,7 +116,7 @@ def kept(path: Path, asked: str, make: Callable[[], Found]) -> Found:
         found: Found = json.loads(path.read_text(encoding="utf-8"))
         if found.get("asked") == asked:
             return found
-    found = {"asked": asked, **make()}
+    found = {"asked": asked, "date": time.strftime("%Y-%m-%d"), **make()}
     write_json_whole(path, found)
     return found
 

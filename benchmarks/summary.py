@@ -24,7 +24,7 @@ ABOUT = ("date", "machine", "device", "threads", "torch", "versions", "settings"
 """Keys that say where figures come from."""
 MANY = 12
 SCRIPTS = {
-    **dict.fromkeys(("t2v", "i2v", "runtime"), "seed_tables"),
+    **dict.fromkeys(("t2v", "i2v", "runtime"), "published_tables"),
     "vae_terms": "vae_table",
 }
 """Files of figures whose script has another name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from colibri.core.config import parse
 from colibri.vae.bench import bench
 from colibri.vae.config import BenchConfig
+from rows import command
 
 OUT = Path("benchmarks/results/vae_decode.json")
 
@@ -27,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

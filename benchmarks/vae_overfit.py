@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from colibri.core import wan
-from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames
@@ -32,6 +31,7 @@ from colibri.vae.load import load_decoder, load_teacher
 from colibri.vae.metrics import psnr
 from colibri.vae.train import train
 from PIL import Image
+from rows import command
 
 
 def main() -> None:
@@ -50,10 +50,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("out/vae_overfit"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vae_overfit.json"))
-    try:
-        run(parser.parse_args())
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(parser.parse_args())
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -200,4 +197,4 @@ def encode_cuts(
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

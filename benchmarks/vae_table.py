@@ -22,6 +22,7 @@ from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole
 from colibri.core.wan.family import codec_of
+from colibri.testbed.embedded import LIGHT, PREFIX, embedded_model
 from colibri.vae.bench import DiffusersCore, counted_flops, peak_bytes
 from colibri.vae.cli import TINY_RECIPE
 from colibri.vae.config import EncodeConfig, EvaluateConfig, LossConfig, TrainConfig
@@ -30,7 +31,7 @@ from colibri.vae.encode import encode
 from colibri.vae.evaluate import Row, evaluate
 from colibri.vae.load import EMBEDDED, load_decoder, load_teacher
 from colibri.vae.train import train
-from rows import about
+from rows import about, command
 
 CALIBRATION = 8
 """Steps that are timed to find how many fit into the seconds; the first two are not counted."""
@@ -72,6 +73,9 @@ LOSSES = {
 
 ROWS = DECODERS | LOSSES
 
+SHIPPED = "shipped"
+"""The row of a decoder that is there already (--decoder)."""
+
 
 def main() -> None:
     """Encode, train every row, measure, print, write."""
@@ -90,6 +94,11 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=129, help="frames of the memory's video")
     parser.add_argument("--seeds", type=int, default=1, help="runs of every row (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--decoder",
+        default=PREFIX + LIGHT,
+        help="a light decoder to measure beside them: folder or name (%(default)s, if it is there)",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vae_table.json"))
     parser.add_argument("--plan", action="store_true", help="say what would be done, and stop")
     arguments = parser.parse_args()
@@ -101,10 +110,7 @@ def main() -> None:
         each = f"{arguments.steps} steps" if arguments.steps else f"{arguments.seconds:.0f} s"
         print(f"{len(names)} rows, {arguments.seeds} seeds; {each} of training a row")
         return
-    try:
-        run(arguments, names)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(arguments, names)
 
 
 def run(arguments: argparse.Namespace, names: list[str]) -> None:
@@ -136,7 +142,7 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
         save_every=50,
     )
     folders: dict[tuple[str, int], Path] = {}
-    spent: dict[tuple[str, int], tuple[int, float | None]] = {}
+    spent: dict[tuple[str, int], tuple[int | None, float | None]] = {}
     for seed in range(arguments.seeds):
         for name in names:
             out = work / f"{name}-{seed}"
@@ -149,7 +155,20 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
             assert trained.folder is not None
             folders[name, seed] = trained.folder
             spent[name, seed] = steps, clock.median
+    if shipped := _shipped(arguments.decoder):
+        folders[SHIPPED, 0], spent[SHIPPED, 0] = shipped, (None, None)
     _measure(arguments, teacher, names, folders, spent)
+
+
+def _shipped(decoder: str) -> Path | None:
+    """The folder of --decoder; an embedded one may be missing, which is said."""
+    if not decoder.startswith(PREFIX):
+        return Path(decoder)
+    try:
+        return embedded_model(decoder)
+    except UserError as error:
+        print(f"{SHIPPED}: left out, {error.message}")
+        return None
 
 
 class _Clock:
@@ -196,8 +215,10 @@ def _measure(
     teacher: str,
     names: list[str],
     folders: dict[tuple[str, int], Path],
-    spent: dict[tuple[str, int], tuple[int, float | None]],
+    spent: dict[tuple[str, int], tuple[int | None, float | None]],
 ) -> None:
+    labels = {name: row.label for name, row in ROWS.items()}
+    labels |= {"teacher": "teacher, fast", SHIPPED: arguments.decoder}
     places = {str(folder): key for key, folder in folders.items()}
     recipe = load_toml(TrainConfig, TINY_RECIPE)
     rows = evaluate(
@@ -223,7 +244,7 @@ def _measure(
         table.append(
             {
                 "row": name,
-                "label": "teacher, fast" if name == "teacher" else ROWS[name].label,
+                "label": labels[name],
                 "psnr": _mean(group, lambda row: row.psnr),
                 "psnr_range": [min(row.psnr for row in group), max(row.psnr for row in group)],
                 "runs": [
@@ -240,7 +261,7 @@ def _measure(
         )
     table.insert(1, _as_diffusers(teacher, arguments, recipe.crop, table[0]))
     first = ("teacher", "teacher-diffusers")
-    _print("decoders", [row for row in table if row["row"] in (*first, *DECODERS)])
+    _print("decoders", [row for row in table if row["row"] in (*first, SHIPPED, *DECODERS)])
     _print("terms", [row for row in table if row["row"] in ("tiny", *LOSSES)])
     settings = {
         key: value for key, value in vars(arguments).items() if key not in ("out", "work", "plan")
@@ -325,4 +346,4 @@ def _print(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

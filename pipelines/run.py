@@ -138,7 +138,8 @@ def planned(words: list[str], *, device: str, offline: bool) -> list[str] | str:
     """The command that plans `words`, or why there is none."""
     processes = "1"
     if "-m" in words:  # accelerate launch ... -m colibri.NAME
-        processes = words[words.index("--num_processes") + 1]
+        if "--num_processes" in words:
+            processes = words[words.index("--num_processes") + 1]
         words = [
             words[words.index("-m") + 1].removeprefix("colibri."),
             *words[words.index("-m") + 2 :],
@@ -162,9 +163,10 @@ def planned(words: list[str], *, device: str, offline: bool) -> list[str] | str:
                 words[at] = str(_config_of(words[at]))
             return [*words, "--plan"]
         case ["infer", "t2v" | "long"]:
-            if Path(words[words.index("--model") + 1]).is_dir():
+            model = words[words.index("--model") + 1]
+            if Path(model).is_dir() or model.startswith("embedded:"):
                 return [*words, "--plan"]
-            if family := _family_of(words[words.index("--model") + 1]):
+            if family := _family_of(model):
                 return ["infer", "info", family.name, "--vram", VRAM]
             return "a plan needs the model's files, which are not here yet"
         case ["infer", "quantize"]:

@@ -67,7 +67,7 @@ class Tool:
 
     version: str
     table: str
-    """The table of the seed's that its figures belong to."""
+    """The published table that its figures belong to."""
     python: str
     """Version that its pins need."""
     install: Callable[[Path], list[list[str]]]
@@ -120,16 +120,15 @@ def named(videos: Path, out: Path) -> None:
     """Links called PROMPT-N.mp4, as VBench looks for them, to videos of `infer`.
 
     The prompt is the person's own, also where it was rewritten; N counts seeds from 0. UserError
-    where a video has no recipe beside it.
+    where a video has no recipe inside.
     """
+    from colibri.infer.recipe import read_video
+
     out.mkdir(parents=True, exist_ok=True)
     by_prompt: dict[str, list[tuple[int, Path]]] = {}
     for video in sorted(videos.rglob("*.mp4")):
-        beside = video.with_suffix(".json")
-        if not beside.is_file():
-            raise UserError(f"{beside} is missing", hint="videos of infer have their recipe there")
-        recipe = json.loads(beside.read_text("utf-8"))
-        by_prompt.setdefault(recipe["prompt"], []).append((recipe["seed"], video))
+        recipe = read_video(video)[0]
+        by_prompt.setdefault(recipe.prompt, []).append((recipe.seed, video))
     for prompt, found in by_prompt.items():
         for index, (_, video) in enumerate(sorted(found)):
             link = out / f"{prompt}-{index}.mp4"

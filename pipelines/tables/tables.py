@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Our figures beside the seed's: tables.md and tables.html from files of figures.
+"""Our figures beside published ones: tables.md and tables.html from files of figures.
 
     python pipelines/tables/tables.py --results benchmarks/results --out docs/results
 
-Ours come from the JSON of the benchmarks alone, the seed's from seeds.toml. What the sentences say
+Ours come from the JSON of the benchmarks alone, theirs from published.toml. What the sentences say
 is computed. A table whose file is missing names the command that makes it. `NAME.full.json`, which
 `pipelines/metrics/metrics.py` writes, adds rows of full-size models.
 """
@@ -50,7 +50,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A figure of ours, and that of the seed's which it stands beside."""
+    """A figure of ours, and the published one which it stands beside."""
 
     head: str
     of: Callable[[Any], float | None]
@@ -62,18 +62,18 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One of the seed's tables."""
+    """One of the published tables."""
 
     name: str
-    """Of the file of figures, and of the seed's figures."""
+    """Of the file of figures, and of the published figures."""
     title: str
     says: str
     command: str
     columns: tuple[Column, ...]
     rows: Mapping[str, tuple[str, str | None]]
-    """Ours by key: label, and the seed's row."""
+    """Ours by key: label, and the published row."""
     units: Mapping[str, str] = field(default_factory=dict)
-    """Heads of the seed's columns."""
+    """Heads of the published columns."""
 
 
 def _at(*path: str, times: float = 1.0) -> Callable[[Any], float | None]:
@@ -114,8 +114,8 @@ TABLES = (
         title="Table 1: from text",
         says="Held-out scenes, asked for as people and captioners write (short, long, about the "
         "camera, in the first person), as they are and rewritten by the rule engine. Ours: the "
-        "small world's scorer, of 100; the seed's: VBench.",
-        command="python benchmarks/seed_tables.py t2v --seeds 0,1,2",
+        "small world's scorer, of 100; published: VBench.",
+        command="python benchmarks/published_tables.py t2v --seeds 0,1,2",
         columns=tuple(
             Column(head=head, of=_at(name, times=100), want="higher", theirs=name, digits=2)
             for name, head in OF_100.items()
@@ -127,8 +127,8 @@ TABLES = (
         name="i2v",
         title="Table 2: from a first frame",
         says="Does what the first frame shows stay? Ours: colour of the subject and of the "
-        "background against the frame, of 100, without learned features; the seed's: VBench-I2V.",
-        command="python benchmarks/seed_tables.py i2v --seeds 0,1,2",
+        "background against the frame, of 100, without learned features; published: VBench-I2V.",
+        command="python benchmarks/published_tables.py i2v --seeds 0,1,2",
         columns=tuple(
             Column(head=head, of=_at(name, times=100), want="higher", theirs=name, digits=2)
             for name, head in (
@@ -143,9 +143,9 @@ TABLES = (
     Table(
         name="runtime",
         title="Table 3: seconds of a video",
-        says="Ours: 17 frames of 64x64, loading left out, median of rounds by turns. The seed's: "
+        says="Ours: 17 frames of 64x64, loading left out, median of rounds by turns. Published: "
         "121 frames of 1280x704.",
-        command="python benchmarks/seed_tables.py runtime --decoder FOLDER",
+        command="python benchmarks/published_tables.py runtime --decoder FOLDER",
         columns=(
             Column(head="text s", of=_at("text_s"), digits=3),
             Column(head="denoise s", of=_at("denoise_s"), digits=3),
@@ -168,7 +168,7 @@ TABLES = (
         name="vae_table",
         title="Table 4: decoders",
         says="Ours: held-out rendered clips, all decoders trained alike; memory of one long video. "
-        "The seed's: UCF-101 at 256x256, seconds and memory of 121 frames of 1280x704. LPIPS and "
+        "Published: UCF-101 at 256x256, seconds and memory of 121 frames of 1280x704. LPIPS and "
         "FVD need their real weights and stand in rows of full-size models only.",
         command="python benchmarks/vae_table.py --seconds 600",
         columns=(
@@ -185,6 +185,7 @@ TABLES = (
         rows={
             "teacher-diffusers": ("teacher, diffusers' way", "Wan-2.2 VAE"),
             "teacher": ("teacher, here", None),
+            "shipped": ("the light decoder that is shipped: causal, trained longer", None),
             "2d": ("2D, TAEHV's form", "TAEW2.2"),
             "tiny": ("light, causal", None),
             "tiny-both": ("light, non-causal", "Hummingbird-XT's"),
@@ -204,8 +205,8 @@ TABLES = (
         title="Table 5: long videos",
         says="One recipe with one thing changed a row. Kept: the semantic score of the last window "
         "over that of the first; colour, sharpness: the last window against the first (no drift: 0 "
-        "and 1); flicker: 1 less the scorer's steadiness, last window. The seed compares published "
-        "models by a flicker metric that it does not define.",
+        "and 1); flicker: 1 less the scorer's steadiness, last window. Published: other "
+        "models by a flicker metric that is not defined there.",
         command="python benchmarks/long_tables.py",
         columns=(
             Column(head="FPS", of=_at("frames_per_s"), want="higher"),
@@ -227,6 +228,7 @@ TABLES = (
             "consistency": ("start by causal consistency", None),
             "window-2": ("window 2", None),
             "window-6": ("window 6", None),
+            "one-pass": ("no pass to write the cache: the past as its last step saw it", None),
             "no-sink": ("trained without a sink", None),
             "no-sink-5": ("no sink, as many keys", None),
             "sink-off": ("run without its sink", None),
@@ -244,7 +246,7 @@ TABLES = (
         name="distill_tables",
         title="Figure 1: what captions do to a student",
         says="Students trained alike, on captions of one style each; scored on the same held-out "
-        "prompts, from text. The seed shows pictures.",
+        "prompts, from text. The publication shows pictures.",
         command="python benchmarks/distill_tables.py --rows "
         "base,captions-action-only,captions-over-long,captions-camera-heavy",
         columns=(
@@ -282,7 +284,7 @@ CLAIMED: dict[str, Callable[[Any], float | None]] = {
     "count": _at("text", "parts", "semantic", "count"),
     "motion": _at("text", "motion"),
 }
-"""Figures that the seed's claims are held against."""
+"""Figures that the published claims are held against."""
 
 
 def main() -> int:
@@ -290,11 +292,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--seeds", type=Path, default=HERE / "seeds.toml")
+    parser.add_argument("--published", type=Path, default=HERE / "published.toml")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--check", action="store_true", help="fail where it would change a file")
     arguments = parser.parse_args()
-    blocks = list(page(arguments.results, tomllib.loads(arguments.seeds.read_text("utf-8"))))
+    blocks = list(page(arguments.results, tomllib.loads(arguments.published.read_text("utf-8"))))
     made = {"tables.md": markdown(blocks), "tables.html": web(blocks)}
     stale = False
     for name, text in made.items():
@@ -318,10 +320,10 @@ Block = (
 )
 
 
-def page(results: Path, seeds: dict[str, Any]) -> Iterator[Block]:
+def page(results: Path, published: dict[str, Any]) -> Iterator[Block]:
     """The page's parts, in order."""
-    source = seeds["source"]
-    yield "title", "The seed's tables"
+    source = published["source"]
+    yield "title", "The published tables"
     yield (
         "text",
         f"Beside each of our figures stands the one that was published: {source['title']}, "
@@ -338,13 +340,13 @@ def page(results: Path, seeds: dict[str, Any]) -> Iterator[Block]:
             yield "command", table.command
         for kind, figures in found.items():
             if figures:
-                yield from _of(table, figures, seeds, KINDS[kind])
+                yield from _of(table, figures, published, KINDS[kind])
         paired = any(theirs for _, theirs in table.rows.values())
         if table.units and not (paired and any(found.values())):
-            yield "text", "The seed's:"
-            yield "table", _theirs(table, seeds[table.name])
+            yield "text", "Published:"
+            yield "table", _theirs(table, published[table.name])
         if figures := found[""]:
-            for sentence in claims(table.name, figures["rows"], seeds["claims"]):
+            for sentence in claims(table.name, figures["rows"], published["claims"]):
                 yield "text", sentence
 
 
@@ -373,15 +375,17 @@ def figure(row: Sequence[Any], of: Callable[[Any], float | None]) -> Figure | No
     return Figure(values=values) if values else None
 
 
-def _of(table: Table, found: dict[str, Any], seeds: dict[str, Any], kind: str) -> Iterator[Block]:
-    rows, theirs = found["rows"], seeds.get(table.name, {})
+def _of(
+    table: Table, found: dict[str, Any], published: dict[str, Any], kind: str
+) -> Iterator[Block]:
+    rows, theirs = found["rows"], published.get(table.name, {})
     shown = [
         column for column in table.columns if any(figure(row, column.of) for row in rows.values())
     ]
     paired = [name for name in table.units if any(there for _, there in table.rows.values())]
     speed = table.name == "runtime" and "teacher" in rows
     head = ["", *(column.head for column in shown), *["times faster"] * speed, "seeds"]
-    head += [f"seed's {table.units[name]}" for name in paired] + ["seed's row"] * bool(paired)
+    head += [f"published {table.units[name]}" for name in paired] + ["published row"] * bool(paired)
     lines = []
     for key in [*table.rows, *(key for key in rows if key not in table.rows and kind)]:
         label, there = table.rows.get(key, (key, None))
@@ -434,7 +438,7 @@ def _seconds(row: Sequence[Any]) -> float:
 def agreement(
     table: Table, rows: Mapping[str, Sequence[Any]], theirs: Mapping[str, dict[str, float]]
 ) -> str:
-    """In how many pairs of rows ours lie in the seed's order, column by column.
+    """In how many pairs of rows ours lie in the published order, column by column.
 
     A pair that lies within the spread of its seeds is not counted either way.
     """
@@ -460,7 +464,7 @@ def agreement(
             else:
                 other.append(f"{label} against {label2}")
         if same or other or open_:
-            part = f"{column.head}: {same} of {same + len(other)} pairs in the seed's order"
+            part = f"{column.head}: {same} of {same + len(other)} pairs in the published order"
             part += f" (not {'; '.join(other)})" if other else ""
             part += f", {open_} within the spread of seeds" if open_ else ""
             told.append(part)
@@ -470,7 +474,7 @@ def agreement(
     if all(": 0 of" in part for part in told):
         verdict = "do not agree" if any("(not " in part for part in told) else "decide nothing"
     tail = " One seed only: no spread is known." if one_seed else ""
-    return f"Ours {verdict} with the seed's order. {'. '.join(told)}.{tail}"
+    return f"Ours {verdict} with the published order. {'. '.join(told)}.{tail}"
 
 
 def speed_up(rows: Mapping[str, Sequence[Any]], theirs: Mapping[str, dict[str, float]]) -> str:
@@ -483,15 +487,15 @@ def speed_up(rows: Mapping[str, Sequence[Any]], theirs: Mapping[str, dict[str, f
     )
     last = next((key for key in ("student-light", "student") if key in rows), None)
     if last is None:
-        return f"The seed's student is {there} times faster than its teacher."
+        return f"The published student is {there} times faster than its teacher."
     ours = _seconds(rows["teacher"]) / _seconds(rows[last])
-    return f"Ours is {ours:.1f} times faster than its teacher, the seed's {there}."
+    return f"Ours is {ours:.1f} times faster than its teacher, the published one {there}."
 
 
 def claims(
     name: str, rows: Mapping[str, Sequence[Any]], told: Sequence[Mapping[str, str]]
 ) -> Iterator[str]:
-    """Each claim of the seed's text about a table, and what our figures say to it."""
+    """Each published claim about a table, and what our figures say to it."""
     for claim in told:
         if claim["table"] != name:
             continue
@@ -564,7 +568,7 @@ def web(blocks: Sequence[Block]) -> str:
         "th:first-child,td:first-child{text-align:left}:root{color-scheme:light dark}"
     )
     return (
-        "<!doctype html><meta charset=utf-8><title>The seed's tables</title>"
+        "<!doctype html><meta charset=utf-8><title>The published tables</title>"
         f"<style>{style}</style>" + "\n".join(parts) + "\n"
     )
 

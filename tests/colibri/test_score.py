@@ -1,13 +1,18 @@
 """Videos of several models side by side: their scores, and the page."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
-from colibri.infer.scores import scene_of
+from colibri.core.video import write_video
+from colibri.infer.gallery import write_gallery
+from colibri.infer.recipe import PluginUse, metadata, read_video
+from colibri.infer.scores import read_scores, scene_of
 from colibri.testbed.small import small_clip
 from colibri.umbrella.cli import main
 from colibri.umbrella.report import ReportConfig, write_report
@@ -38,8 +43,6 @@ def test_a_right_video_scores_higher_than_an_empty_one(run: Path) -> None:
 
 
 def test_scores_of_another_tool_are_read(run: Path) -> None:
-    from colibri.infer.recipe import read_video
-
     path = run / "videos" / "teacher" / "b.mp4"
     write_clip(path, np.zeros((2, 64, 64, 3), np.uint8), prompt="a fox in snow")
     recipe, _ = read_video(path)
@@ -50,6 +53,22 @@ def test_scores_of_another_tool_are_read(run: Path) -> None:
     table = write_scores(ScoreConfig(videos=run / "videos", out=run / "scores.json"))
     videos = table["models"]["teacher"]["videos"]
     assert [video["scores"] for video in videos if video["file"] == "b.mp4"] == [{"quality": 0.5}]
+
+
+def test_the_score_is_that_of_a_gallery_and_both_leave_enlarged_frames_alone(run: Path) -> None:
+    folder = run / "videos" / "teacher"
+    recipe, made = read_video(folder / "a.mp4")
+    larger = replace(recipe, upscale=(PluginUse(name="lanczos", sha256=None),))
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    about = metadata(larger, made)
+    write_video(folder / "b.mp4", iter(frames), fps=Fraction(8), metadata=about)
+    (folder / "c.growing.mp4").write_bytes(b"half")
+    table = write_scores(ScoreConfig(videos=run / "videos", out=run / "scores.json"))
+    found = {video["file"]: video["scores"] for video in table["models"]["teacher"]["videos"]}
+    write_gallery(folder, score=True)
+    there = read_scores(folder / "a.mp4", recipe)
+    assert there is not None
+    assert found == {"a.mp4": there.main, "b.mp4": {}}
 
 
 def test_the_page_holds_every_video_and_loads_nothing(run: Path) -> None:
@@ -72,6 +91,8 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["score", "--videos", str(tmp_path / "none")]) == 2
     assert "check --videos" in capsys.readouterr().err
     (tmp_path / "teacher").mkdir()
+    assert main(["score", "--videos", str(tmp_path), "--out", "/proc/nothing/x.json"]) == 2
+    assert "nothing can be written to /proc/nothing" in capsys.readouterr().err
     with pytest.raises(UserError, match="holds no video"):
         write_scores(ScoreConfig(videos=tmp_path, out=tmp_path / "scores.json"))
     assert main(["world", "--clips", "0"]) == 2

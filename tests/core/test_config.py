@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from colibri.core.config import Names, Size, from_table, parse, to_table, toml_flag
+from colibri.core.config import Names, Size, from_table, load_toml, parse, to_table, toml_flag
 from colibri.core.errors import UserError
 
 
@@ -50,11 +50,20 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
         ({"inner": 3}, "table"),
         ({"inner": {"mode": "slow"}}, "one of 'fast', 'exact'"),
         ({"inner": {"lr": True}}, "float"),
+        ({"size": "64by64"}, "c.toml: size: '64by64' is not a size; write WIDTHxHEIGHT"),
+        ({"size": [1, 2, 3]}, "size has to be 2 values"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(table: dict[str, object], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         from_table(Outer, table, where="c.toml")
+
+
+def test_a_config_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no config file"):
+        load_toml(Outer, tmp_path / "none.toml")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        load_toml(Outer, tmp_path)
 
 
 def test_what_may_be_absent_is_read_like_what_may_not() -> None:

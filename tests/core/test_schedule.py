@@ -8,11 +8,6 @@ from colibri.core.errors import UserError
 from colibri.core.schedule import (
     FlowSchedule,
     add_noise,
-    noise_from_velocity,
-    shift_sigma,
-    unshift_sigma,
-    velocity_from_noise,
-    velocity_from_x0,
     velocity_of,
     x0_from_velocity,
 )
@@ -141,14 +136,7 @@ def test_conversions_undo_each_other() -> None:
     x0, noise = rng.normal(size=(2, 8, 5))
     sigma = np.linspace(0.01, 0.99, 8)[:, None]
     x, velocity = add_noise(x0, noise, sigma), velocity_of(x0, noise)
-    for got, wanted in [
-        (x0_from_velocity(x, velocity, sigma), x0),
-        (noise_from_velocity(x, velocity, sigma), noise),
-        (velocity_from_x0(x, x0, sigma), velocity),
-        (velocity_from_noise(x, noise, sigma), velocity),
-        (unshift_sigma(shift_sigma(sigma, 5.0), 5.0), sigma),
-    ]:
-        assert np.abs(got - wanted).max() < 1e-12
+    assert np.abs(x0_from_velocity(x, velocity, sigma) - x0).max() < 1e-12
 
 
 def test_conversions_take_tensors_and_keep_the_precision_of_sigma() -> None:

@@ -135,7 +135,6 @@ def test_members_of_split_zips_read_across_the_seam(
     assert [part.name for part in archive.parts_of(first)] == list(names)
     found = archive.members(first)
     assert found["-dash.mp4"].size == clip.stat().st_size
-    assert found["-dash.mp4"].stored == (method == zipfile.ZIP_STORED)
     with archive.open_member(first, "folder/other.bin") as file:
         file.seek(995)
         assert file.read() == b"56789"
@@ -154,4 +153,22 @@ def test_a_missing_part_and_a_cut_archive_are_named(tmp_path: Path) -> None:
         archive.members(tmp_path / "cut.zip")
     with pytest.raises(RowError) as error:
         open_ref(VideoRef(video="cut.zip", member="x.mp4"), tmp_path)
+    assert error.value.reason == "unreadable_video"
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, b"no"), (8, b"\xff\xff")])
+def test_a_compressed_member_that_cannot_be_opened_is_a_row_error(
+    tmp_path: Path, at: int, value: bytes
+) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("x.mp4", b"frames" * 100)
+    content = bytearray(whole.getvalue())
+    content[at : at + 2] = value  # the local header's signature; its compression
+    if at:
+        directory = content.rindex(b"PK\1\2")
+        content[directory + 10 : directory + 12] = value
+    (tmp_path / "v.zip").write_bytes(content)
+    with pytest.raises(RowError, match=r"'x.mp4' cannot be read") as error:
+        open_ref(VideoRef(video="v.zip", member="x.mp4"), tmp_path)
     assert error.value.reason == "unreadable_video"

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 from chat_endpoint import Script, Server, serve, verdict
 from colibri.core.captions.chat import Answer, ChatEndpoint, Patience, Request, Sampling
 from colibri.core.errors import RowError, UserError
-from colibri.curate.llm import checks, conversations
+from colibri.curate.config import RunConfig
+from colibri.curate.llm import checks, conversations, revisions, trial
 from colibri.curate.llm.ask import Asker, converse
 from colibri.curate.llm.batched import Batched
 from colibri.curate.llm.cache import RequestCache
 from colibri.curate.llm.conversations import Model
+from colibri.curate.llm.engines import EngineConfig
+from colibri.curate.llm.phases import PhaseSet, Retries
+from colibri.curate.run import run
 
 ORIGINAL = "The video shows a man in a red coat walking a small dog along a snowy street."
 MODEL = Model(
@@ -84,8 +89,8 @@ def test_the_first_answer_stays_and_outlives_the_process(tmp_path: Path) -> None
     path = tmp_path / "requests.sqlite"
     cache = RequestCache(path)
     first = Answer(text="first", finish="stop", prompt_tokens=1, output_tokens=2)
-    assert cache.put("k", first)
-    assert not cache.put("k", Answer(text="x", finish="stop", prompt_tokens=1, output_tokens=1))
+    cache.put("k", first)
+    cache.put("k", Answer(text="x", finish="stop", prompt_tokens=1, output_tokens=1))
     again = RequestCache(path)  # the first one was never closed, as after a kill
     assert again.get("k") == first
     assert again.get("other") is None
@@ -146,11 +151,9 @@ class Unruly(Batched):
 
     def __init__(self) -> None:
         super().__init__(self._batch, most=16, linger_s=0.001)
-        self.batches = 0
         self.rng = random.Random(5)
 
     async def _batch(self, requests: Mapping[str, Request]) -> Sequence[tuple[str, Any]]:
-        self.batches += 1
         said: list[tuple[str, Answer | RowError]] = []
         for key, request in requests.items():
             if self.rng.random() < 0.2:
@@ -171,7 +174,6 @@ def test_late_double_and_shuffled_answers_never_land_on_another_row() -> None:
             *(backend.answer(_request(str(index))) for index in range(200)), return_exceptions=True
         )
         await backend.close()
-        assert backend.strays >= backend.batches
         texts = []
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, Answer):
@@ -455,6 +457,38 @@ def test_a_request_that_fails_while_others_come_through_is_given_up(
     assert fine is None
 
 
+def test_checks_are_made_anew_for_other_rows_thresholds_and_judges(tmp_path: Path) -> None:
+    config, rows = RunConfig(out=tmp_path), [{"key": "a"}, {"key": "b"}]
+    files = {
+        checks.path(config, "judge", None, rows),
+        checks.path(config, "other", None, rows),
+        checks.path(config, "judge", MODEL, rows),
+        checks.path(config, "judge", replace(MODEL, name="second"), rows),
+        checks.path(config, "judge", None, rows[:1]),
+        checks.path(replace(config, min_score=0.9), "judge", None, rows),
+    }
+    assert len(files) == 6
+    assert checks.path(config, "judge", None, rows) in files
+
+
+# ---- a row that is done again ----
+
+
+def test_a_trial_asks_a_retried_row_with_the_seeds_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Scripted("A man in a red coat walks a small dog along a snowy street.")
+    monkeypatch.setattr(trial, "open_backend", lambda *_: backend)
+    config = RunConfig(out=tmp_path, captioner="openai", llm=EngineConfig(endpoint="http://x/v1"))
+    (phase, _) = PhaseSet(replace(config, judge="openai", judge_llm=config.llm)).phases
+    Retries(tmp_path).add("recaption", ["retried"])
+    rows = [{"id": name, "caption_original": ORIGINAL} for name in ("retried", "plain")]
+    trial.try_phase(config, phase, rows)
+    seeds = [request.sampling.seed for request in backend.requests]
+    models = (phase.model.again(1), phase.model)
+    assert seeds == [model.request((), ORIGINAL, 0).sampling.seed for model in models]
+
+
 # ---- which model ----
 
 
@@ -493,6 +527,17 @@ def test_a_branch_becomes_the_commit_of_the_cached_copy_and_stays_it(
     assert resolved("vllm", "some/model", None, record) == "0123abc"
     assert resolved("vllm", "other/model", "v1", record) == "v1"
     assert resolved("openai", "some/model", None, record) is None
+
+
+def test_the_first_run_notes_the_commit_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "_commit", lambda name, revision: "0123abc")
+    config = RunConfig(out=tmp_path / "out", data_root=tmp_path / "none", judge="transformers")
+    with pytest.raises(UserError, match="is not a folder"):
+        run(config)
+    noted = json.loads((tmp_path / "out" / "state" / "revisions.json").read_text())
+    assert noted == {f"{config.judge_model}@main": "0123abc"}
 
 
 def test_without_a_network_a_model_keeps_the_name_it_was_given(

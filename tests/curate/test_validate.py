@@ -32,6 +32,12 @@ def test_each_line_gets_its_verdict_in_order(tmp_path: Path, workers: int) -> No
     assert summary.pairs == 3
 
 
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    source = _write(tmp_path / "in.jsonl", {"id": 1, "original": "a", "caption": "b"})
+    with pytest.raises(UserError, match=r"out\.jsonl cannot be written"):
+        validate_file(source, source / "out.jsonl")
+
+
 @pytest.mark.parametrize(
     "line", ["not json", "[]", '{"id": 1}', '{"id": 1, "original": 2, "caption": "x"}']
 )

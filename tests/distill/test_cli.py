@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from colibri.core.shards import SHARD_SCHEMA, read_rows, write_shard
 from colibri.distill import cli
 from colibri.distill.config import GuidanceConfig
 from colibri.distill.embedded import write_embedded
@@ -48,6 +49,33 @@ def test_an_unknown_key_gets_the_nearest_name(
     assert cli.main(["train", "--config", "wan99"]) == 2
     assert "one of tiny, tiny-long, wan21-1.3b" in capsys.readouterr().err
     assert cli.main(["destill"]) == 2
+
+
+def test_a_folder_of_a_recipes_name_is_no_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.recipe("tiny") == cli.RECIPES / "tiny.toml"
+
+
+def test_progress_counts_rows_that_are_refused(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shard,) = (write_embedded(tmp_path / "whole", rows=4) / "data").iterdir()
+    rows = [dict(row) for row in read_rows(shard)]
+    rows[0]["caption"], rows[1]["image"] = None, {"bytes": b"no picture", "path": None}
+    write_shard(tmp_path / "shards" / "data" / "00000.parquet", rows, SHARD_SCHEMA)
+    told: list[int] = []
+    monkeypatch.setattr(
+        "colibri.core.progress.Progress.add",
+        lambda self, done, *, refused, facts: told.append(refused),
+    )
+    flags = ["--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "encoded")]
+    flags += ["--model", folder, "--size", "32x32", "--shard-rows", "2", "--device", "cpu"]
+    assert cli.main(["encode", *flags]) == 0
+    assert "2 refused" in capsys.readouterr().out
+    assert told == [2, 0]
 
 
 def test_the_seeds_guidance_in_our_form() -> None:

@@ -79,7 +79,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(config: EncodeConfig, tmp_path
     class Stop(Exception):
         pass
 
-    def stop(done: int, found: int) -> None:
+    def stop(done: int, found: int, refused: int) -> None:
         if done >= 3:
             raise Stop
 

@@ -18,8 +18,8 @@ from colibri.distill.plan import (
     refuse_what_cannot_fit,
     update_flop,
 )
-from colibri.distill.roles import Shared, bytes_of
-from distill_toys import batch
+from colibri.distill.roles import Shared
+from distill_toys import batch, bytes_of
 
 FULL_SIZE = TrainConfig(
     teacher="wan2.2-ti2v-5b",

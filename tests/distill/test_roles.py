@@ -10,8 +10,8 @@ from colibri.core.errors import UserError
 from colibri.distill.config import GuidanceConfig, TrainConfig
 from colibri.distill.ema import Ema
 from colibri.distill.objectives import Objective
-from colibri.distill.roles import TARGETS, Roles, Separate, Shared, bytes_of, merge, pull
-from distill_toys import batch, play
+from colibri.distill.roles import TARGETS, Roles, Separate, Shared, merge, pull
+from distill_toys import batch, bytes_of, play
 from torch import Tensor
 
 RANK = 3

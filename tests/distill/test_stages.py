@@ -184,6 +184,17 @@ def test_flags_are_for_all_stages_or_for_one(
     assert shown["long"]["student"] == shown["forcing"]["student"] | {"every": 1}
 
 
+def test_a_flag_means_the_same_with_stages_and_without(recipe: Path) -> None:
+    plain = recipe.with_name("plain.toml")
+    plain.write_text("frames = 9\n")
+    starts = [
+        config.start
+        for toml in (plain, recipe)
+        for config in read_stages(toml, ["--start", "None"]).values()
+    ]
+    assert starts == [Path("None")] * 4
+
+
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [

@@ -246,5 +246,8 @@ def test_without_a_critic_every_step_is_the_students(settings: TrainConfig, tmp_
     both = ("student", "critic")
     assert [usual.nets(step) for step in range(3)] == [both, ("critic",), both]
     terms = ("dmd", "consistency", "diversity", "denoise")
-    for index, chosen in enumerate((("regress",), terms)):
-        assert train(replace(settings, terms=chosen, steps=2, out=tmp_path / str(index)))
+    cards = (("regress",), "2; each updates the student"), (terms, "2; one in 2 updates")
+    for index, (chosen, said) in enumerate(cards):
+        folder = train(replace(settings, terms=chosen, steps=2, out=tmp_path / str(index)))
+        assert folder is not None
+        assert said in (folder / "README.md").read_text()

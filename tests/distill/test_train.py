@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,10 +18,11 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
 from colibri.core.wan.rollout import whole_clip
 from colibri.distill import checkpoint
-from colibri.distill.config import StudentConfig, TrainConfig
+from colibri.distill.config import PairsConfig, StudentConfig, TrainConfig
 from colibri.distill.journal import Watch
 from colibri.distill.objectives import TERMS, find_term
 from colibri.distill.objectives.base import TermLoss
+from colibri.distill.setup import is_done
 from colibri.distill.train import train
 
 CLOCK = {"seconds", "tflops", "mfu", "peak_gb"}
@@ -214,6 +216,35 @@ def test_settings_that_changed_are_refused(undisturbed: TrainConfig) -> None:
         train(replace(undisturbed, seed=1, steps=8))
 
 
+def test_another_teacher_of_the_same_vae_is_noticed(settings: TrainConfig, tmp_path: Path) -> None:
+    """By a run that would go on, by what skips runs that are done, and by kept validation clips."""
+    config = replace(
+        settings,
+        out=tmp_path / "run",
+        steps=1,
+        p_i2v=0.0,
+        validate_every=1,
+        validate_rows=1,
+        teacher_steps=1,
+    )
+    train(config)
+    assert is_done(config)
+    kept = config.out / "samples" / "teacher" / "text.safetensors"
+    before = hash_file(kept)
+
+    tuned = wan.load(config.teacher, parts=("transformer",))
+    with torch.no_grad():
+        tuned.transformer.proj_out.weight.mul_(1.5)
+    wan.save(tuned, tmp_path / "tuned")
+    other = replace(config, teacher=str(tmp_path / "tuned"))
+    assert not is_done(other)
+    with pytest.raises(UserError, match="is of a run with teacher"):
+        train(replace(other, steps=2))
+    shutil.rmtree(config.out / "checkpoints")
+    train(other)
+    assert hash_file(kept) != before
+
+
 def test_a_cut_checkpoint_is_refused(undisturbed: TrainConfig, tmp_path: Path) -> None:
     config = replace(undisturbed, out=tmp_path)
     train(config, stop_at=2)
@@ -223,21 +254,26 @@ def test_a_cut_checkpoint_is_refused(undisturbed: TrainConfig, tmp_path: Path) -
         train(config)
 
 
+@pytest.mark.parametrize(("term", "every"), [("denoise", 9), ("dmd", 1)])
 def test_gradients_without_a_value_stop_the_run(
-    settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    term: str, every: int, settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of either network, whatever the other's are, and over a stop in between."""
+
     def broken(round: object, config: object) -> TermLoss:
-        found = TERMS["denoise"].loss(round, config)  # type: ignore[arg-type]
+        found = TERMS[term].loss(round, config)  # type: ignore[arg-type]
         return TermLoss(loss_B=found.loss_B * float("nan"))
 
-    kind = replace(TERMS["denoise"], loss=broken)
+    kind = replace(TERMS[term], loss=broken)
     monkeypatch.setattr(
-        "colibri.distill.objectives.find_term", lambda n: kind if n == "denoise" else TERMS[n]
+        "colibri.distill.objectives.find_term", lambda n: kind if n == term else TERMS[n]
     )
     said: list[str] = []
-    with pytest.raises(UserError, match="critic's gradient is not finite, 3 times in a row"):
-        train(replace(settings, out=tmp_path, student=StudentConfig(every=9)), say=said.append)
-    assert sum("update left out" in line for line in said) == 2
+    config = replace(settings, out=tmp_path, student=StudentConfig(every=every))
+    train(config, say=said.append, stop_at=2)
+    with pytest.raises(UserError, match=f"{kind.net}'s gradient is not finite, 3 times in a row"):
+        train(config, say=said.append)
+    assert sum(f"the {kind.net}'s gradient" in line for line in said) == 2
 
 
 @pytest.mark.parametrize(
@@ -250,6 +286,7 @@ def test_gradients_without_a_value_stop_the_run(
         ({"frames": 10}, "10 frames do not fit"),
         ({"terms": ("dmd",)}, "no loss for the critic"),
         ({"terms": ("dmd", "gan")}, "no loss 'gan'"),
+        ({"terms": ("regress",), "pairs": PairsConfig(rows=4)}, "text to video alone, .* 0.5"),
         ({"teacher": "nowhere"}, "no model folder"),
         ({"device": "cuda"}, "no accelerator"),
         ({"context": 2}, "--context 2 needs a multiple of 2 processes, found 1"),

@@ -248,6 +248,26 @@ def test_phases_run_alone_and_another_judge_judges_without_a_new_caption(
     assert {row["judge"]["by"] for row in _rows(out, "data")} == {"another/judge"}
 
 
+def test_a_second_judge_is_heard_after_a_finished_run_and_a_threshold_asks_nobody(
+    sample: Path, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    out = tmp_path / "out"
+    url = endpoint.start()
+    assert _run(_command(sample, out, url)).returncode == 0
+    assert "second_judge" not in _manifest(out)["judge_checks"]
+    endpoint.log.unlink()
+    second = ("--second-judge", "openai", "--second-judge-model", "another/judge")
+    second = (*second, "--second-judge-llm.endpoint", url)
+    assert _run(_command(sample, out, url, *second)).returncode == 0
+    assert {entry["body"]["model"] for entry in endpoint.requests()} == {"another/judge"}
+    found = _manifest(out)["judge_checks"]
+    assert found["second_judge"]["model"]["name"] == "another/judge"
+    assert found["second_judge"]["same_decision"] == 1.0
+    endpoint.stop()
+    assert _run(_command(sample, out, url, *second, "--min-score", "0.9")).returncode == 0
+    assert _manifest(out)["judge_checks"] == found  # all rows pass both thresholds
+
+
 def test_the_cache_alone_makes_the_same_shards_without_any_model(
     sample: Path, tmp_path: Path, endpoint: Endpoint
 ) -> None:
@@ -325,11 +345,14 @@ def test_the_key_is_in_no_file_and_no_output(
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
     base = [sys.executable, "-m", "colibri.curate", "run", "--out", str(tmp_path / "o")]
+    judge = ("--judge", "openai", "--judge-llm.endpoint", "http://x/v1")
     for flags, word in (
         (("--captioner", "openai"), "--llm.endpoint"),
         (("--judge", "vllm", "--judge-llm.endpoint", "http://x/v1"), "only for"),
         (("--captioner", "vllm", "--llm.in-flight", "0"), "at least 1"),
         (("--describer", "openai", "--frame.reader", "none"), "--describer"),
+        ((*judge, "--second-judge", "openai"), "--second-judge-llm.endpoint"),
+        (("--second-judge", "transformers"), "the embedded judge"),
     ):
         result = _run([*base, *flags])
         assert result.returncode == 2, flags

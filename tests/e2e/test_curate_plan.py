@@ -47,6 +47,22 @@ def test_a_plan_without_a_trial_counts_and_estimates(sample: Path) -> None:
     assert recaption["prompt_tokens"] > 100 * plan["usable"]
 
 
+def test_a_plan_leaves_out_the_rows_that_the_run_would_exclude(sample: Path) -> None:
+    def counts(*flags: str) -> tuple[int, dict[str, int]]:
+        captions = sample / "HumanVid" / "captions.csv"
+        result = _curate(
+            *("plan", "--sources", "humanvid", "--data-root", sample, "--calibrate", 0, "--json"),
+            *("--humanvid.captions", captions, *flags),
+        )
+        assert result.returncode == 0, result.stderr
+        plan = json.loads(result.stdout)
+        return plan["usable"], plan["problems"]
+
+    usable, problems = counts()
+    assert usable > 0
+    assert counts("--licence-policy", "exclude") == (0, {"licence": usable} | problems)
+
+
 @pytest.mark.slow
 def test_a_trial_gives_hours_with_an_interval(sample: Path, endpoint: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -91,6 +107,11 @@ def test_a_replay_holds_until_an_answer_was_changed(sample: Path, tmp_path: Path
     changed = _curate("replay", out)
     assert changed.returncode == 2
     assert "was changed after the run" in changed.stderr
+    shard.unlink()
+    gone = _curate("replay", out)
+    assert gone.returncode == 2
+    assert f"{shard} is missing" in gone.stderr
+    assert "Traceback" not in gone.stderr
 
 
 @pytest.mark.slow

@@ -194,6 +194,7 @@ def test_retry_does_the_named_reason_again_once_the_cause_is_mended(
     os.utime(victim, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert _run(data, out).returncode == 0
     before = json.loads((out / "manifest.json").read_text())["counts"]
+    out = out.rename(tmp_path / "moved")
     victim.write_bytes(content)
     os.utime(victim, ns=(status.st_atime_ns, status.st_mtime_ns))
     command = [sys.executable, "-m", "colibri.curate", "retry", str(out), "--reason"]

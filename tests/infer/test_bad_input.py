@@ -48,6 +48,14 @@ def test_a_wrong_flag_gets_one_sentence(
     assert expected in _error(capsys, *given, *flags)
 
 
+@pytest.mark.parametrize("command", ["quantize", "convert"])
+def test_a_model_folder_that_could_not_be_written_gets_one_sentence(
+    command: str, ti2v: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _error(capsys, command, ti2v, "--out", "/proc/nothing/model")
+    assert "nothing can be written to /proc/nothing" in said
+
+
 def test_a_model_that_is_none_or_incomplete_gets_one_sentence(
     ti2v: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from colibri.core.errors import UserError
+from colibri.infer import models
 from colibri.infer.bench import INCLUDES, Meter, bench, text
 from colibri.infer.config import BenchConfig
 
@@ -41,6 +42,27 @@ def test_every_stage_is_measured_cold_and_warm(ti2v: Path, tmp_path: Path) -> No
     assert "  step  " in said
     with pytest.raises(UserError, match="at least 1"):
         bench(BenchConfig(repeats=0), say=quiet)
+
+
+def test_a_plan_is_made_and_kept_with_the_figures(ti2v: Path, tmp_path: Path) -> None:
+    config = BenchConfig(
+        model=str(ti2v), steps=1, frames=5, size=(32, 32), device="cpu", guidance=1.0, repeats=1,
+        vram="2", json=tmp_path / "bench.json",
+    )  # fmt: skip
+    told: list[str] = []
+    table = bench(config, say=told.append)
+    assert any(line.startswith("Memory plan for 2.00 GiB") for line in told)
+    assert table["plan"]["budget_bytes"] == 2 << 30
+
+
+def test_figures_that_could_not_be_written_are_not_measured(
+    ti2v: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "load", None)  # nothing is loaded
+    with pytest.raises(UserError, match="nothing can be written to /proc/nothing"):
+        bench(BenchConfig(model=str(ti2v), json=Path("/proc/nothing/b.json")), say=quiet)
+    with pytest.raises(UserError, match="is a folder; give a file"):
+        bench(BenchConfig(model=str(ti2v), json=tmp_path), say=quiet)
 
 
 def test_warm_is_the_median_without_the_first() -> None:

@@ -128,6 +128,17 @@ def test_a_diffusers_folder_gets_a_students_steps(ti2v: Path, tmp_path: Path) ->
     assert models.find_model(str(made.folder)).schedule is None
 
 
+def test_other_steps_leave_a_causal_student_its_blocks(
+    causal_student: Path, tmp_path: Path
+) -> None:
+    before, _ = wan.describe(causal_student)
+    steps = {"timesteps": ("1000", "750", "500"), "shift": 5.0}
+    made = convert(causal_student, config(tmp_path / "out", **steps), say=quiet)
+    after, schedule = wan.describe(made.folder)
+    assert schedule == FlowSchedule.listed((1000, 750, 500), shift=5)
+    assert after.causal == before.causal is not None
+
+
 def test_a_merged_lora_gives_what_the_adapter_gives(t2v: Path, tmp_path: Path) -> None:
     base = wan.load(t2v, parts=("transformer",))
     generator = torch.Generator().manual_seed(2)

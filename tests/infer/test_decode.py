@@ -14,15 +14,14 @@ import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
-from colibri.infer.config import DecodeConfig, T2vConfig
+from colibri.infer.config import DecodeConfig, ReplayConfig, T2vConfig
 from colibri.infer.decode import decode
 from colibri.infer.finish import decode_file
 from colibri.infer.generate import generate
 from colibri.infer.outputs import Outputs, sweep, writing
-
-
-def quiet(_: str) -> None:
-    return
+from colibri.infer.recipe import read_video
+from colibri.infer.replay import replay
+from infer_toys import quiet, settings
 
 
 class Scarce:
@@ -202,6 +201,37 @@ def test_latents_of_another_vae_are_refused(ti2v: Path, t2v: Path, tmp_path: Pat
     (latents,) = tmp_path.glob("*.safetensors")
     with pytest.raises(UserError, match="another VAE"):
         decode_file(latents, DecodeConfig(device="cpu", model=str(t2v)), say=quiet)
+
+
+def test_the_precision_of_a_decoding_is_the_recipes_or_goes_into_it(
+    ti2v: Path, tmp_path: Path
+) -> None:
+    given = settings(ti2v, tmp_path / "clip.mp4", vae_dtype="bfloat16", keep_latents=True)
+    (one,) = generate(given, say=quiet)
+    one.video.unlink()
+    latents = tmp_path / "clip.latents.safetensors"
+    recipe, made = read_video(decode_file(latents, DecodeConfig(device="cpu"), say=quiet))
+    assert recipe.vae_dtype == "bfloat16"
+    assert made == one.made
+    finer = DecodeConfig(device="cpu", vae_dtype="float32", out=tmp_path / "finer.mp4")
+    video = decode_file(latents, finer, say=quiet)
+    recipe, made = read_video(video)
+    assert recipe.vae_dtype == "float32"
+    assert made.frames_sha256 != one.made.frames_sha256
+    assert replay(video, ReplayConfig(device="cpu"), say=quiet).identical
+
+
+def test_what_a_kill_left_beside_a_finished_video_goes_with_the_same_command(
+    ti2v: Path, tmp_path: Path
+) -> None:
+    given = settings(ti2v, tmp_path, keep_latents=True)
+    (one,) = generate(given, say=quiet)
+    Outputs(video=one.video).preview.touch()
+    (again,) = generate(given, say=quiet)
+    assert not again.new
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".safetensors", ".mp4"]
+    generate(replace(given, keep_latents=False), say=quiet)
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".mp4"]
 
 
 def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(

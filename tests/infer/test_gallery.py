@@ -109,6 +109,16 @@ def test_a_folder_without_videos_gets_one_sentence(tmp_path: Path) -> None:
         write_gallery(tmp_path / "none")
 
 
+def test_a_video_that_still_grows_is_not_on_the_page(folder: Path) -> None:
+    (folder / "c.growing.mp4").write_bytes(b"half")
+    assert ">c.growing" not in write_gallery(folder).read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_gets_one_sentence(folder: Path) -> None:
+    with pytest.raises(UserError, match="nothing can be written to /proc/nothing"):
+        write_gallery(folder, Path("/proc/nothing/page.html"))
+
+
 def _play(page: Path) -> str:
     """The page's DOM in a headless browser, after a script outside it told what its videos are."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")

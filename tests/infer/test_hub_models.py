@@ -53,6 +53,19 @@ def test_the_first_run_says_the_size_and_the_recipe_pins_the_commit(
     assert "there already" in capsys.readouterr().out
 
 
+def test_a_model_that_is_somewhere_else_now_has_revisions_of_its_own(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "cat.mp4"
+    assert main(["t2v", "--model", "me/tiny", "--out", str(video), *SMALL]) == 0
+    hub.files["you/mirror"] = hub.files.pop("me/tiny")
+    hub.commit = "d" * 40
+    assert main(["replay", str(video), "--model", "you/mirror"]) == 0
+    assert "Model: you/mirror at dddddddddddd (" in capsys.readouterr().out
+    assert main(["replay", str(video), "--model", "embedded:tiny-ti2v-3step"]) == 2
+    assert "is not the one that the video was made with" in capsys.readouterr().err
+
+
 def test_offline_without_the_model_is_one_sentence(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

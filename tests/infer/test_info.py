@@ -34,6 +34,17 @@ def test_a_folder_is_described_with_its_size_on_disk(
     assert "Memory plan" not in told
 
 
+def test_what_is_free_of_a_gpu_that_is_not_here_is_not_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info", "tiny-t2v", "--vram", "auto", "--device", "cuda:99"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "error: --vram auto: how much memory is free on cuda:99 is not known here; give a number "
+        "of GB, such as 8\n"
+    )
+
+
 @pytest.mark.parametrize("asked", ["x", "0"])
 def test_a_vram_that_is_no_size_is_one_sentence(
     asked: str, capsys: pytest.CaptureFixture[str]

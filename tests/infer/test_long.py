@@ -506,6 +506,14 @@ def test_a_plan_tells_blocks_and_memory_and_does_nothing(
     assert "sink 0" in everything
 
 
+def test_a_plan_counts_no_pass_for_a_past_of_last_steps(student: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(student, tmp_path / "model")
+    about = json.loads((folder / wan.ABOUT).read_text())
+    about["causal"]["past"] = "last_step"
+    (folder / wan.ABOUT).write_text(json.dumps(about))
+    assert ", 2 model evaluations each;" in plan(settings(folder, tmp_path / "out"), say=quiet)
+
+
 def test_the_command_tells_the_first_frame_and_the_rate(
     student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from colibri.infer import denoise as denoising
 from colibri.infer import memory, models, placement
 from colibri.infer.cli import main
 from colibri.infer.config import QuantizeConfig, T2vConfig
-from colibri.infer.finish import decode_clip
+from colibri.infer.finish import decode_clip, made_of
 from colibri.infer.generate import generate
 from colibri.infer.jobs import job_of
 from colibri.infer.models import Machine, Source
@@ -132,7 +132,7 @@ def test_predicted_peaks_are_the_measured_ones_within_ten_percent(
     for way in ways:
         placement._set(model, way)
         stage = shapes.denoise(way)
-        stream = placement.stream_of(model)
+        stream = placement._PLACED[model.transformer].stream
         if stream is not None:
             stream.leave()
         slots = 2 * stream.block_bytes if stream else 0
@@ -310,7 +310,7 @@ def test_streamed_weights_give_equal_results_and_are_read_once_a_pass(
     model = denoising.load_denoiser(source, machine, recipe)
     before = denoising.sample(model, recipe, words, None, None)
     placement._set(model, STREAMED)
-    stream = placement.stream_of(model)
+    stream = placement._PLACED[model.transformer].stream
     assert stream is not None
     after = denoising.sample(model, recipe, words, None, None)
     assert (after - before).abs().max() == 0
@@ -320,7 +320,7 @@ def test_streamed_weights_give_equal_results_and_are_read_once_a_pass(
     assert stream.block_bytes == largest
     frames, _ = decode_clip(model, machine, after, mode="whole", say=quiet)
     placement._set(model, memory.Way())
-    assert placement.stream_of(model) is None
+    assert placement._PLACED[model.transformer].stream is None
     assert (denoising.sample(model, recipe, words, None, None) - before).abs().max() == 0
     assert np.array_equal(decode_clip(model, machine, before, mode="whole", say=quiet)[0], frames)
 
@@ -448,6 +448,16 @@ def test_a_feed_forward_in_parts_and_one_modulation_row_change_rounding_alone(ti
         after = denoising.denoise(model, recipe, words, None)
         assert (after - before).abs().max() < 1e-4 * before.abs().max()
         assert placement.rounding(model)["memory"].startswith("feed-forward in 8")
+
+
+def test_what_a_placement_rounds_is_in_the_record_of_frames(ti2v: Path) -> None:
+    source, machine, recipe = planned(ti2v)
+    model = denoising.load_denoiser(source, machine, recipe)
+    frames = np.zeros((1, 2, 2, 3), np.uint8)
+    assert "memory" not in made_of(model, machine, frames, "whole").versions
+    placement._set(model, memory.CPU_WAYS[-1])
+    found = made_of(model, machine, frames, "whole").versions["memory"]
+    assert found == "feed-forward in 8, lean"
 
 
 def test_decoding_begins_where_the_plan_says(ti2v: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
-from colibri.infer import models, quantized
+from colibri.infer import models, quantized, tuning
 from colibri.infer.cli import main
 from colibri.infer.config import QuantizeConfig, ReplayConfig, T2vConfig
 from colibri.infer.denoise import load_denoiser
@@ -187,6 +187,10 @@ def test_bad_input_is_refused_before_anything_is_written(
         quantize(replace(config, parts=("vae",)), say=quiet)
     with pytest.raises(UserError, match="--keep-blocks 2 leaves nothing"):
         quantize(replace(config, keep_blocks=2), say=quiet)
+    with pytest.raises(UserError, match="the device 'cuda:99' cannot be used"):
+        quantize(replace(config, device="cuda:99"), say=quiet)
+    with pytest.raises(UserError, match="merge it first: infer convert"):
+        quantize(replace(config, lora=("x.safetensors",)), say=quiet)
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.txt").touch()
@@ -195,6 +199,24 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match="is quantised"):
         wan.load(folder, parts=("transformer",))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_the_compared_video_is_made_with_the_memory_and_attention_that_are_asked_for(
+    ti2v: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[str | None] = []
+    monkeypatch.setattr(tuning, "set_attention", lambda _, backend: set_to.append(backend))
+    told: list[str] = []
+    config = QuantizeConfig(
+        model=str(ti2v),
+        out=tmp_path / "out",
+        vram="2",
+        attention="_native_flash",
+        **LOOK,  # type: ignore[arg-type]
+    )
+    quantize(config, say=told.append)
+    assert sum(line.startswith("Memory plan for 2.00 GiB") for line in told) == 2
+    assert set_to == ["_native_flash"] * 2
 
 
 def test_weights_that_are_not_numbers_are_named(ti2v: Path, tmp_path: Path) -> None:

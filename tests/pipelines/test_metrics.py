@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from colibri.core.errors import UserError
+from recipe_toys import write_clip
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "metrics"
@@ -69,13 +71,13 @@ def test_tools_add_to_one_row(metrics: ModuleType, tmp_path: Path) -> None:
 def test_videos_are_called_after_the_prompt_of_the_person(
     metrics: ModuleType, tmp_path: Path
 ) -> None:
+    black = np.zeros((5, 32, 32, 3), np.uint8)
     for name, seed in (("late", 7), ("early", 3)):
-        (tmp_path / f"{name}.mp4").write_text(name)
-        recipe = {"prompt": "a cat, asleep", "prompt_used": "A cat sleeps.", "seed": seed}
-        (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
-    metrics.named(tmp_path, tmp_path / "videos")
-    assert (tmp_path / "videos" / "a cat, asleep-0.mp4").read_text() == "early"
-    assert (tmp_path / "videos" / "a cat, asleep-1.mp4").read_text() == "late"
+        write_clip(tmp_path / "made" / f"{name}.mp4", black, prompt="a cat, asleep", seed=seed)
+    metrics.named(tmp_path / "made", tmp_path / "videos")
+    for index, name in enumerate(("early", "late")):
+        link = tmp_path / "videos" / f"a cat, asleep-{index}.mp4"
+        assert link.resolve() == tmp_path / "made" / f"{name}.mp4"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The seed's tables: read from files of figures, compared with what was published."""
+"""The published tables: read from files of figures, compared with what was published."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = tomllib.loads((ROOT / "pipelines" / "tables" / "seeds.toml").read_text("utf-8"))
+PUBLISHED = tomllib.loads((ROOT / "pipelines" / "tables" / "published.toml").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def tables(script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def seed_tables(script: Callable[[str], ModuleType]) -> ModuleType:
-    return script("benchmarks/seed_tables.py")
+def published_tables(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("benchmarks/published_tables.py")
 
 
 def _t2v(figures: dict[str, tuple[float, ...]], **more: Any) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _page(tables: ModuleType, folder: Path, **files: dict[str, Any]) -> str:
     for name, found in files.items():
         path = folder / f"{name.replace('_full', '.full')}.json"
         path.write_text(json.dumps(found), encoding="utf-8")
-    text: str = tables.markdown(list(tables.page(folder, SEEDS)))
+    text: str = tables.markdown(list(tables.page(folder, PUBLISHED)))
     return text
 
 
@@ -51,7 +51,7 @@ def test_a_table_without_figures_names_its_command_and_shows_the_seeds(
 ) -> None:
     text = _page(tables, tmp_path)
     assert text.count("Not run. This makes it:") == len(tables.TABLES)
-    assert "python benchmarks/seed_tables.py t2v --seeds 0,1,2" in text
+    assert "python benchmarks/published_tables.py t2v --seeds 0,1,2" in text
     assert "| Hummingbird-XT, with recap | 85.71 | 72.33 | 83.03 |" in text
 
 
@@ -92,10 +92,10 @@ def test_the_same_order_agrees_and_the_reverse_does_not(tables: ModuleType, tmp_
     rising = ("student-raw", "teacher-raw", "teacher-recap", "student-recap")
     same = _t2v({row: (index / 10,) for index, row in enumerate(rising)})
     text = _page(tables, tmp_path, t2v=same)
-    assert "Total: 6 of 6 pairs in the seed's order." in text
+    assert "Total: 6 of 6 pairs in the published order." in text
     assert "One seed only" in text
     text = _page(tables, tmp_path, t2v=_t2v({row: (-i / 10,) for i, row in enumerate(rising)}))
-    assert "Total: 0 of 6 pairs in the seed's order (not " in text
+    assert "Total: 0 of 6 pairs in the published order (not " in text
 
 
 def test_a_difference_within_the_spread_of_seeds_is_not_counted(
@@ -103,7 +103,7 @@ def test_a_difference_within_the_spread_of_seeds_is_not_counted(
 ) -> None:
     figures = {"teacher-raw": (0.4, 0.6), "teacher-recap": (0.5, 0.7)}
     text = _page(tables, tmp_path, t2v=_t2v(figures))
-    assert "Total: 0 of 0 pairs in the seed's order, 1 within the spread of seeds" in text
+    assert "Total: 0 of 0 pairs in the published order, 1 within the spread of seeds" in text
     assert "Ours decide nothing" in text
 
 
@@ -124,23 +124,23 @@ def test_a_row_without_its_model_says_why(tables: ModuleType, tmp_path: Path) ->
 def test_the_speed_up_is_computed(tables: ModuleType, tmp_path: Path) -> None:
     rows = {f"{row}/0": {"total_s": s} for row, s in (("teacher", 8.0), ("student-light", 0.5))}
     text = _page(tables, tmp_path, runtime={"date": "2026-01-01", "rows": rows})
-    assert "Ours is 16.0 times faster than its teacher, the seed's 29.8 (mi300x)" in text
+    assert "Ours is 16.0 times faster than its teacher, the published one 29.8 (mi300x)" in text
 
 
 def test_a_claim_is_held_against_our_rows(tables: ModuleType) -> None:
     def said(kept: float) -> str:
         rows = {"base": [{"kept": 0.9}], "no-sink": [{"kept": kept}]}
-        return next(tables.claims("long_tables", rows, SEEDS["claims"]))
+        return next(tables.claims("long_tables", rows, PUBLISHED["claims"]))
 
     assert "ours agree; kept 0.9 (base) against 0.5 (no-sink), 1 seed." in said(0.5)
     assert "ours do not agree" in said(0.95)
     assert "ours do not decide it" in said(0.9)
-    (first, *_) = tables.claims("long_tables", {"base": [{"kept": 0.9}]}, SEEDS["claims"])
+    (first, *_) = tables.claims("long_tables", {"base": [{"kept": 0.9}]}, PUBLISHED["claims"])
     assert "not run (base and no-sink are needed)" in first
 
 
 def test_the_web_page_loads_nothing(tables: ModuleType, tmp_path: Path) -> None:
-    text = tables.web(list(tables.page(tmp_path, SEEDS)))
+    text = tables.web(list(tables.page(tmp_path, PUBLISHED)))
     assert not any(word in text for word in ("src=", "href=", "@import", "url("))
 
 
@@ -173,32 +173,34 @@ def test_every_stage_of_the_tables_can_be_planned(
 # ---- what stands behind tables 1 and 2 ----
 
 
-def test_prompts_are_rewritten_only_where_they_break_a_rule(seed_tables: ModuleType) -> None:
-    told = seed_tables.asked_for(8)
-    assert {one.style for one in told} == set(seed_tables.STYLES)
+def test_prompts_are_rewritten_only_where_they_break_a_rule(published_tables: ModuleType) -> None:
+    told = published_tables.asked_for(8)
+    assert {one.style for one in told} == set(published_tables.STYLES)
     for one in told:
         assert (one.prompt != one.rewritten) == (one.style != "terse"), one.prompt
 
 
-def test_a_prompt_about_one_shape_is_scored_on_that_shape(seed_tables: ModuleType) -> None:
-    told = seed_tables.asked_for(32)
+def test_a_prompt_about_one_shape_is_scored_on_that_shape(published_tables: ModuleType) -> None:
+    told = published_tables.asked_for(32)
     assert any(len(one.scene.shapes) == 2 for one in told)
-    assert all(len(one.scene.shapes) == 1 for one in told if one.style in seed_tables.ONE_SHAPE)
+    assert all(
+        len(one.scene.shapes) == 1 for one in told if one.style in published_tables.ONE_SHAPE
+    )
 
 
-def test_a_rendered_clip_keeps_its_first_frame(seed_tables: ModuleType) -> None:
+def test_a_rendered_clip_keeps_its_first_frame(published_tables: ModuleType) -> None:
     from colibri.testbed.small import small_clip
     from colibri.testbed.train.family import held_out_scenes
 
     for scene in held_out_scenes(4):
         video = small_clip(scene)
-        subject, background = seed_tables.consistency(video, video[0], scene)
+        subject, background = published_tables.consistency(video, video[0], scene)
         assert subject > 0.99
         assert background > 0.99
 
 
 def test_a_subject_of_another_colour_and_a_brighter_background_are_seen(
-    seed_tables: ModuleType,
+    published_tables: ModuleType,
 ) -> None:
     from colibri.testbed.small import small_clip
     from colibri.testbed.train.family import held_out_scenes
@@ -208,17 +210,17 @@ def test_a_subject_of_another_colour_and_a_brighter_background_are_seen(
     video = small_clip(scene)
     other = replace(scene, shapes=(replace(shape, colour="green"),))
     assert shape.colour != "green"
-    subject, background = seed_tables.consistency(small_clip(other), video[0], scene)
+    subject, background = published_tables.consistency(small_clip(other), video[0], scene)
     assert subject < 0.8
     assert background > 0.99
     brighter = np.clip(video.astype(int) + 30, 0, 255).astype(np.uint8)
-    assert seed_tables.consistency(brighter, video[0], scene)[1] < 0.95
+    assert published_tables.consistency(brighter, video[0], scene)[1] < 0.95
 
 
-def test_a_subject_that_is_not_there_counts_nothing(seed_tables: ModuleType) -> None:
+def test_a_subject_that_is_not_there_counts_nothing(published_tables: ModuleType) -> None:
     from colibri.testbed.small import small_clip
     from colibri.testbed.train.family import held_out_scenes
 
     scene = held_out_scenes(1)[0]
     empty = small_clip(replace(scene, shapes=()))
-    assert seed_tables.consistency(empty, small_clip(scene)[0], scene)[0] == 0
+    assert published_tables.consistency(empty, small_clip(scene)[0], scene)[0] == 0

@@ -1,10 +1,14 @@
 """Networks whose velocity is known in closed form, and batches without an encoder."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from colibri.core.geometry import LatentShape
 from colibri.core.schedule import FlowSchedule
 from colibri.distill.config import GuidanceConfig, NoiseConfig
 from colibri.distill.objectives.base import Batch, Draws, Net, Round
+from colibri.distill.roles import Roles
 from torch import Tensor
 
 SHAPE = LatentShape(channels=16, frames=3, height=2, width=2)
@@ -100,3 +104,24 @@ class Gaussians:
             m, v = self.means[role], self.variance
             x0 = m + (1 - s) * v * (x_BCTHW - (1 - s) * m) / ((1 - s) ** 2 * v + s**2)
         return (x_BCTHW - x0) / s
+
+
+def bytes_of(roles: Roles) -> int:
+    """Bytes of all weights that are held, each storage once."""
+    seen: dict[int, int] = {}
+    for role in ("student", "critic", "teacher"):
+        network = roles.network(role)
+        for weight in (*network.parameters(), *network.buffers()):
+            for part in _parts(weight):
+                storage = part.untyped_storage()
+                seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())
+
+
+def _parts(weight: Any) -> Iterator[Tensor]:
+    """The tensors that a weight is made of: itself, or integers and scales where quantised."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        yield weight
+        return
+    for name in weight.__tensor_flatten__()[0]:
+        yield from _parts(getattr(weight, name))

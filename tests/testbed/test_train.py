@@ -148,7 +148,10 @@ def test_training_ends_in_a_folder_that_diffusers_opens(tmp_path: Path) -> None:
     dit.train_dit(tmp_path / "dit", recipe, say=said.append)
     assert "semantic" in said[-1]
     family = save_family(vae_folder, tmp_path / "dit", tmp_path / "family")
-    assert "| text, 3 steps, no CFG |" in write_card(family, videos=1, steps=2)
+    card = write_card(family, videos=1, steps=2)
+    assert "| text, 3 steps, no CFG |" in card
+    assert "1 steps on 8 clips of any size" in card
+    assert "6 of them for the autoencoder" in card
     pipeline = load_family(family)
     frames = pipeline(
         prompt="a red circle moves left over a blue background",
@@ -178,3 +181,11 @@ def test_the_command_names_what_is_missing(
     missing = [*("--vae", str(tmp_path)), *("--dit", str(tmp_path))]
     assert main(["train", "family", *missing, "--out", str(tmp_path / "out")]) == 2
     assert "config.json is missing; train it first" in capsys.readouterr().err
+
+
+def test_clips_are_the_autoencoders_flag_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "dit", "--clips", "8", "--out", str(tmp_path)])
+    assert "--clips" in capsys.readouterr().err

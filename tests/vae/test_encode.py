@@ -13,11 +13,13 @@ from colibri.core.geometry import Codec
 from colibri.core.latents import read_latents, write_latents
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.testbed.footage import big_buck_bunny
+from colibri.vae.batches import Examples
 from colibri.vae.cli import main
 from colibri.vae.clips import Cut, open_source, read_cut
 from colibri.vae.config import EncodeConfig, LossConfig
-from colibri.vae.encode import encode
+from colibri.vae.encode import encode, plan
 from colibri.vae.train import train
+from colibri.vae.wan import WanCore
 
 from .conftest import small_training
 
@@ -169,6 +171,15 @@ def test_the_command_tells_its_plan_and_counts(
     assert "3 = 3 kept + 0 refused" in capsys.readouterr().out
 
 
+def test_a_teacher_without_a_config_is_one_sentence(vae_folder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(vae_folder, bare)
+    (bare / "config.json").unlink()
+    for command in (plan, encode):
+        with pytest.raises(UserError, match=r"has no config\.json"):
+            command(_encoding(bare, tmp_path / "out"))
+
+
 # ---- latents that a video model made ----
 
 
@@ -205,6 +216,22 @@ def test_made_latents_come_in_between_clips(vae_folder: Path, tmp_path: Path) ->
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     encoded = ["kl" in json.loads(line) for line in lines]
     assert 0 < sum(encoded) < 12
+
+
+def test_made_latents_are_cropped_anywhere(teacher: Any, vae_folder: Path, tmp_path: Path) -> None:
+    rows = torch.arange(6.0)[:, None].expand(16, 2, 6, 4)  # each row holds its number
+    write_latents(
+        tmp_path / "made" / "x.safetensors",
+        {"one": rows, "other": rows},
+        codec=CODEC,
+        vae_hash=hash_vae_folder(vae_folder),
+    )
+    config = small_training(vae_folder, tmp_path, made=tmp_path / "made", made_share=0.25)
+    examples = Examples(config, WanCore(teacher), hash_vae_folder(vae_folder))
+    stats = LatentStats.of(teacher.config)
+    made = [batch for _, (batch,) in examples.steps(0, 60) if batch.clip is None]
+    tops = {round(float(stats.normalise(batch.latents)[0, 0, 0, 0, 0])) for batch in made}
+    assert tops == {0, 1, 2}
 
 
 def test_made_latents_that_do_not_fit_are_one_sentence(vae_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import torch
 from colibri.core.config import load_toml
 from colibri.core.errors import UserError
+from colibri.testbed.footage import big_buck_bunny
 from colibri.vae import metrics
 from colibri.vae.cli import TINY_RECIPE, main
 from colibri.vae.config import EvaluateConfig, TrainConfig
 from colibri.vae.evaluate import evaluate, table
+from colibri.vae.train import Trained
 
 SMALL = [
     *("--size", "micro", "--frames", "5", "--crop", "32x32", "--batch", "1", "--accumulate", "1"),
@@ -108,6 +111,31 @@ def test_evaluate_refuses_what_it_cannot_compare(vae_folder: Path, tmp_path: Pat
         EvaluateConfig(teacher=str(vae_folder), count=1, frames=5, crop=(32, 32), chunk=1)
     )
     assert table(rows).splitlines()[1].startswith("teacher")
+    with pytest.raises(UserError, match="18 frames do not fit"):
+        evaluate(EvaluateConfig(teacher=str(vae_folder), frames=18))
+    with pytest.raises(UserError, match="width 60 is not a multiple of 8"):
+        evaluate(EvaluateConfig(teacher=str(vae_folder), crop=(64, 60)))
+    with pytest.raises(UserError, match="--count has to be at least 1"):
+        EvaluateConfig(count=0)
+
+
+def test_evaluate_says_which_clips_it_leaves_out(
+    vae_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(big_buck_bunny(), tmp_path / "good.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    evaluate(EvaluateConfig(teacher=str(vae_folder), clips=tmp_path, frames=5, crop=(32, 32)))
+    assert caplog.messages == ["clips measured: 1; refused: 1 unreadable_video"]
+
+
+def test_a_process_that_wrote_nothing_does_not_say_that_the_run_was_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step, said in ((30, False), (10, True)):
+        done = Trained(folder=None, step=step, sha256=None)
+        monkeypatch.setattr("colibri.vae.train.train", lambda _config, done=done: done)
+        assert main(["train", "--out", str(tmp_path), *SMALL]) == 0
+        assert (f"stopped after step {step};" in capsys.readouterr().out) == said
 
 
 def test_the_tiny_recipe_is_a_valid_config() -> None:

@@ -306,6 +306,22 @@ def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:
         load_decoder(tmp_path / "cut")
 
 
+@pytest.mark.parametrize("kind", ["teacher", "light"])
+def test_weights_that_are_lacking_or_of_other_shapes_are_one_sentence(
+    kind: str, teacher: Any, tmp_path: Path
+) -> None:
+    (teacher if kind == "teacher" else _light(teacher)).save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = next(key for key in weights if key.startswith("decoder.") and key.endswith("weight"))
+    save_file({key: value for key, value in weights.items() if key != name}, file)
+    with pytest.raises(UserError, match="lacks 1 of its weights"):
+        load_decoder(tmp_path)
+    save_file(weights | {name: weights[name][:1].contiguous()}, file)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_decoder(tmp_path)
+
+
 def test_light_vae_takes_the_place_of_wan_in_a_pipeline() -> None:
     from colibri.core import wan
     from colibri.core.wan.family import TINY_TI2V

@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import pytest
 import torch
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
+from colibri.core.video import VideoProbe, probe
 from colibri.core.wan.decoder import hash_vae_folder
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae import load_decoder
+from colibri.vae.clips import open_source
 from colibri.vae.config import LossConfig, TrainConfig
 from colibri.vae.load import EMBEDDED
 from colibri.vae.losses import feature_distance, l1, posterior_kl, temporal
@@ -185,10 +187,37 @@ def test_bad_clips_are_refused_and_the_run_goes_on(vae_folder: Path, tmp_path: P
     clips.mkdir()
     shutil.copy(big_buck_bunny(), clips / "good.mp4")
     (clips / "broken.mp4").write_bytes(b"no video")
-    trained = train(_config(vae_folder, tmp_path / "out", clips=clips, steps=6, batch=2))
+    out = tmp_path / "out"
+    trained = train(_config(vae_folder, out, clips=clips, steps=6, batch=2, preview_every=3))
     assert trained.folder is not None
-    entries = (tmp_path / "out" / "refused.jsonl").read_text().splitlines()
+    entries = (out / "refused.jsonl").read_text().splitlines()
     assert [json.loads(entry)["clip"] for entry in entries] == ["broken.mp4"]
+    assert json.loads((out / "progress.jsonl").read_text().splitlines()[-1])["refused"] == 1
+    assert len([*(out / "previews").iterdir()]) == 2  # of the next clip
+
+
+def test_a_picture_that_cannot_be_made_costs_nothing_else(
+    vae_folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clips = _shards(
+        tmp_path, {"video": "bunny.mp4", "split": "train"}, {"video": "x", "split": "held-out"}
+    )
+    config = _config(vae_folder, tmp_path / "out", clips=clips, data_root=tmp_path / "data")
+    config = dataclasses.replace(config, steps=1, preview_every=1)
+    assert train(config).folder is not None
+    assert "none of 1 held-out clips can be used" in caplog.text
+    assert not (tmp_path / "out" / "previews").exists()
+
+    def fail(_run: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("colibri.vae.train._Run._preview", fail)
+    with pytest.raises(Killed):
+        train(dataclasses.replace(config, out=tmp_path / "killed"))
+    assert [*(tmp_path / "killed" / "checkpoints").iterdir()]
 
 
 def test_input_that_cannot_work_is_one_sentence(vae_folder: Path, tmp_path: Path) -> None:
@@ -208,19 +237,38 @@ def test_input_that_cannot_work_is_one_sentence(vae_folder: Path, tmp_path: Path
         train(_config(tmp_path / "none", tmp_path / "e"))
 
 
-def test_curated_shards_are_a_source_of_clips(vae_folder: Path, tmp_path: Path) -> None:
+def _shards(folder: Path, *rows: dict[str, Any]) -> Path:
+    """Curated shards of `rows`; bunny.mp4 lies in `folder`/data."""
     from colibri.core.shards import SHARD_SCHEMA, write_shard
 
-    root = tmp_path / "data"
-    root.mkdir()
-    shutil.copy(big_buck_bunny(), root / "bunny.mp4")
-    empty: dict[str, Any] = dict.fromkeys(SHARD_SCHEMA.names)
-    row = empty | {"id": "1", "video": "bunny.mp4", "num_frames": 132, "split": "train"}
-    write_shard(tmp_path / "shards" / "data" / "train-0.parquet", [row], SHARD_SCHEMA)
-    config = _config(vae_folder, tmp_path / "out", clips=tmp_path / "shards", steps=1)
+    (folder / "data").mkdir()
+    shutil.copy(big_buck_bunny(), folder / "data" / "bunny.mp4")
+    empty: dict[str, Any] = dict.fromkeys(SHARD_SCHEMA.names) | {"id": "1", "num_frames": 132}
+    whole = [empty | row for row in rows]
+    write_shard(folder / "shards" / "data" / "train-0.parquet", whole, SHARD_SCHEMA)
+    return folder / "shards"
+
+
+def test_curated_shards_are_a_source_of_clips(vae_folder: Path, tmp_path: Path) -> None:
+    clips = _shards(tmp_path, {"video": "bunny.mp4", "split": "train"})
+    config = _config(vae_folder, tmp_path / "out", clips=clips, steps=1)
     with pytest.raises(UserError, match="pass --data-root"):
         train(config)
-    assert train(dataclasses.replace(config, data_root=root)).folder is not None
+    assert train(dataclasses.replace(config, data_root=tmp_path / "data")).folder is not None
+
+
+def test_a_segment_starts_where_it_does_without_a_rate_in_the_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = _shards(tmp_path, {"video": "bunny.mp4", "split": "train", "start_s": 2.0})
+    source = open_source(clips, tmp_path / "data", "train")
+    expected = source.read(0, 2, 0.0)
+
+    def without_rate(file: BinaryIO) -> VideoProbe:
+        return dataclasses.replace(probe(file), fps=0.0)
+
+    monkeypatch.setattr("colibri.vae.clips.probe", without_rate)
+    assert (source.read(0, 2, 0.0) == expected).all()
 
 
 # ---- terms ----
@@ -260,6 +308,23 @@ def test_plan_tells_size_and_cost(vae_folder: Path, tmp_path: Path) -> None:
     text = plan(_config(vae_folder, tmp_path))
     assert "M parameters" in text
     assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["light", "2d"])
+def test_plan_tells_the_size_of_what_a_run_starts_from(
+    kind: Literal["light", "2d"], vae_folder: Path, tmp_path: Path
+) -> None:
+    first = _config(vae_folder, tmp_path, kind=kind, steps=1)
+    start = train(first).folder
+    begun = plan(dataclasses.replace(first, init=start, size="base")).splitlines()
+    named = plan(first).splitlines()
+    assert begun[0] == named[0].replace(first.size, str(start))
+    assert begun[1:] == named[1:]
+
+
+def test_plan_names_a_teacher_without_a_config(vae_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        plan(_config(tmp_path, tmp_path / "out"))
 
 
 # ---- LPIPS: random numbers under the real names test the plumbing, nothing more ----

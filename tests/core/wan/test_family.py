@@ -279,6 +279,13 @@ def test_a_folder_that_is_not_there_is_named() -> None:
         wan.load("/nowhere/model")
 
 
+def test_what_a_killed_save_left_does_not_stop_the_next(copied: Path, ti2v: wan.WanModel) -> None:
+    shutil.copytree(copied, copied.with_name(f".{copied.name}.old"))
+    wan.save(ti2v, copied)
+    assert wan.load(copied, parts=()).family.name == ti2v.family.name
+    assert [*copied.parent.iterdir()] == [copied]
+
+
 def test_a_failed_save_leaves_the_old_model(copied: Path, ti2v: wan.WanModel) -> None:
     broken = replace(ti2v, family=replace(ti2v.family, name=object()))  # type: ignore[arg-type]
     with pytest.raises(TypeError):

@@ -212,7 +212,7 @@ class _Walker:
                 f"losses {', '.join(config['terms'])}; {config['mode']}, rollout "
                 f"{config['rollout']}, seed {config['seed']}",
             )
-            teacher = str(config["teacher"])
+            teacher, transformer = str(config["teacher"]), about["teacher_transformer"]
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder / STUDENT} is damaged: {error}") from None
         found = self._find_encodings(encoded)
@@ -223,27 +223,18 @@ class _Walker:
             facts=facts,
             hashes=hashes | {"data": encoded},
             parents=(
-                self._teacher(teacher, vae, about.get("teacher_transformer")),
+                self._teacher(teacher, vae, transformer),
                 Link(role="data", by="hash of captions, images and encoders", parent=data),
             ),
         )
 
-    def _teacher(self, name: str, vae: str, transformer: str | None) -> Link:
-        """A student gives the hashes of its teacher's transformer and of the VAE that they share;
-        an older one only names its teacher beside the VAE."""
-        if transformer:
-            hashes = {"transformer": transformer, "vae": vae}
-            places = [path for path in (Path(name), *self._models) if (path / MODEL).is_file()]
-            found = next((p for p in places if _hash_part(p, "transformer") == transformer), None)
-            parent = self.model(found) if found else _missing("model", name, hashes)
-            return Link(role="teacher", by="hash of its transformer", parent=parent)
-        plain = [path for path in self._models if not {STUDENT, QUANTIZED} & set(_names(path))]
-        for folder in [Path(name), *plain]:
-            if (folder / MODEL).is_file() and _vae_hash(folder) == vae:
-                return Link(
-                    role="teacher", by="name, and hash of its VAE", parent=self.model(folder)
-                )
-        return Link(role="teacher", by="name", parent=_missing("model", name, {"vae_hash": vae}))
+    def _teacher(self, name: str, vae: str, transformer: str) -> Link:
+        """A student gives the hashes of its teacher's transformer and of the VAE they share."""
+        hashes = {"transformer": transformer, "vae": vae}
+        places = [path for path in (Path(name), *self._models) if (path / MODEL).is_file()]
+        found = next((p for p in places if _hash_part(p, "transformer") == transformer), None)
+        parent = self.model(found) if found else _missing("model", name, hashes)
+        return Link(role="teacher", by="hash of its transformer", parent=parent)
 
     def encodings(self, folder: Path) -> Artefact:
         from colibri.distill.encodings import read_manifest

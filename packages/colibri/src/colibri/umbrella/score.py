@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from colibri.core.errors import RowError, UserError
+from colibri.core.errors import UserError
 from colibri.core.shards import write_json_whole
 
 FORMAT = "colibri-scores/1"
@@ -30,6 +30,8 @@ def write_scores(config: ScoreConfig) -> dict[str, Any]:
 
     UserError where there are no folders, or a folder without a video that carries its recipe.
     """
+    from colibri.infer.outputs import check_file, writing
+
     if not config.videos.is_dir():
         raise UserError(f"there is no folder {config.videos}", hint="check --videos")
     folders = sorted(path for path in config.videos.iterdir() if path.is_dir())
@@ -37,11 +39,13 @@ def write_scores(config: ScoreConfig) -> dict[str, Any]:
         raise UserError(
             f"{config.videos} holds no folders", hint="--videos takes one folder for each model"
         )
+    check_file(config.out)
     table = {
         "format": FORMAT,
         "models": {folder.name: _model(folder) for folder in folders},
     }
-    write_json_whole(config.out, table)
+    with writing(config.out):
+        write_json_whole(config.out, table)
     return table
 
 
@@ -59,14 +63,15 @@ def text(table: dict[str, Any]) -> str:
 
 
 def _model(folder: Path) -> dict[str, Any]:
+    from colibri.infer.outputs import videos_below
     from colibri.infer.recipe import read_video
+    from colibri.infer.scores import measured, read_scores
 
     videos: list[dict[str, Any]] = []
     steps = set()
-    for path in sorted(folder.rglob("*.mp4")):
-        if path.name.startswith("."):
-            continue
+    for path in videos_below(folder):
         recipe, made = read_video(path)
+        scores = measured(path, recipe) or read_scores(path, recipe)
         steps.add(recipe.flow.steps)
         videos.append(
             {
@@ -74,7 +79,7 @@ def _model(folder: Path) -> dict[str, Any]:
                 "prompt": recipe.prompt,
                 "seed": recipe.seed,
                 "frames_sha256": made.frames_sha256,
-                "scores": _scores(path, recipe),
+                "scores": scores.main if scores else {},
             }
         )
     if not videos:
@@ -86,27 +91,3 @@ def _model(folder: Path) -> dict[str, Any]:
     }
     videos.sort(key=lambda video: (video["prompt"], video["seed"], video["file"]))
     return {"mean": mean, "steps": max(steps), "videos": videos}
-
-
-def _scores(path: Path, recipe: Any) -> dict[str, float]:
-    """Three decimals: beyond them only the rounding of another machine speaks."""
-    import numpy as np
-
-    from colibri.core.video import read_frames
-    from colibri.infer.scores import read_scores, scene_of_recipe
-    from colibri.testbed.score import score
-
-    scene = scene_of_recipe(recipe)
-    if scene is None:
-        found = read_scores(path, recipe)
-        return found.main if found else {}
-    try:
-        with path.open("rb") as file:
-            measured = score(np.stack(list(read_frames(file))), scene)
-    except (OSError, RowError) as error:
-        raise UserError(f"{path} cannot be scored: {error}") from None
-    return {
-        "semantic": round(measured.semantic.mean, 3),
-        "quality": round(measured.quality.mean, 3),
-        "total": round(measured.total, 3),
-    }

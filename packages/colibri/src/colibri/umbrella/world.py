@@ -70,7 +70,7 @@ class World:
     """Rows of `world.csv`: a rendered clip and its caption."""
 
     name = "small-world"
-    licence = "Apache-2.0"
+    licence = "apache-2.0"
 
     def find(self, data_root: Path, config: SourceConfig) -> SourceLayout | None:
         """Look for world.csv."""

@@ -18,12 +18,11 @@ _PART = re.compile(r"^(?P<stem>.*?)[._]?part_?(?P<suffix>[a-z]{2})$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemberInfo:
-    """One file in an archive. Sizes in bytes; `stored` means not compressed."""
+    """One file in an archive."""
 
     name: str
     size: int
-    compressed_size: int
-    stored: bool
+    """Bytes, unpacked."""
 
 
 def resolve_inside(root: Path, relative: str) -> Path:
@@ -80,12 +79,7 @@ def first_parts(folder: Path) -> list[Path]:
 def members(path: Path) -> dict[str, MemberInfo]:
     """Files in an archive, by name. UserError when the archive is damaged or a part is missing."""
     return {
-        entry.filename: MemberInfo(
-            name=entry.filename,
-            size=entry.file_size,
-            compressed_size=entry.compress_size,
-            stored=entry.compress_type == zipfile.ZIP_STORED,
-        )
+        entry.filename: MemberInfo(name=entry.filename, size=entry.file_size)
         for entry in _directory(path).infolist()
         if not entry.is_dir()
     }

@@ -1,11 +1,18 @@
 """A program of several commands, `PROGRAM COMMAND FLAGS`: help, choice, errors as one line."""
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from colibri.core.errors import UserError
+
+UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+"""Errors of the place that a user named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +59,17 @@ class Program:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command line's body: a UserError becomes one line on stderr and exit status 2."""
+    """Run a command line's body: a UserError, or a place that cannot be written, becomes one line
+    on stderr and exit status 2."""
     try:
         return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)

@@ -93,6 +93,8 @@ def load_toml(kind: type[ConfigT], path: Path) -> ConfigT:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no config file {path}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     return from_table(kind, table, where=str(path))
@@ -142,7 +144,10 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
             extra for extra in typing.get_args(hint)[1:] if hasattr(extra, "instance_from_str")
         ]
         if specs and isinstance(value, str):
-            return specs[0].instance_from_str([value])
+            try:
+                return specs[0].instance_from_str([value])
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from None
         return _convert(typing.get_args(hint)[0], value, where=where)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -154,6 +159,9 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
         return from_table(hint, value, where=where)
     if isinstance(value, list):
         arguments = typing.get_args(hint)
+        fixed = typing.get_origin(hint) is tuple and ... not in arguments
+        if fixed and len(value) != len(arguments):
+            raise UserError(f"{where} has to be {len(arguments)} values, found {value!r}")
         item = arguments[0] if arguments else Any
         value = tuple(_convert(item, part, where=where) for part in value)
     if not _fits(hint, value):

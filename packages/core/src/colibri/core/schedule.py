@@ -149,11 +149,6 @@ def shift_sigma(sigma: ArrayT, shift: float) -> ArrayT:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def unshift_sigma(sigma: ArrayT, shift: float) -> ArrayT:
-    """Undo `shift_sigma`."""
-    return sigma / (shift - (shift - 1) * sigma)
-
-
 def add_noise(x0: ArrayT, noise: ArrayT, sigma: ArrayT | float) -> ArrayT:
     """x = (1 - sigma) * x0 + sigma * noise."""
     return (1 - sigma) * x0 + sigma * noise
@@ -167,21 +162,6 @@ def velocity_of(x0: ArrayT, noise: ArrayT) -> ArrayT:
 def x0_from_velocity(x: ArrayT, velocity: ArrayT, sigma: ArrayT | float) -> ArrayT:
     """Noise-free estimate x0 = x - sigma * velocity."""
     return x - sigma * velocity
-
-
-def noise_from_velocity(x: ArrayT, velocity: ArrayT, sigma: ArrayT | float) -> ArrayT:
-    """Noise estimate x + (1 - sigma) * velocity."""
-    return x + (1 - sigma) * velocity
-
-
-def velocity_from_x0(x: ArrayT, x0: ArrayT, sigma: ArrayT | float) -> ArrayT:
-    """(x - x0) / sigma; sigma > 0."""
-    return (x - x0) / sigma
-
-
-def velocity_from_noise(x: ArrayT, noise: ArrayT, sigma: ArrayT | float) -> ArrayT:
-    """(noise - x) / (1 - sigma); sigma < 1."""
-    return (noise - x) / (1 - sigma)
 
 
 # ---- checks ----

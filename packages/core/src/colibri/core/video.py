@@ -48,7 +48,6 @@ class VideoProbe:
     sample_aspect: Fraction
     """Width of a pixel over its height, as coded."""
     fps: float
-    duration_s: float | None
     num_frames_header: int | None
     bit_depth: int
     full_range: bool
@@ -59,19 +58,20 @@ class VideoProbe:
 
 def open_ref(ref: VideoRef, root: Path) -> BinaryIO:
     """The clip's bytes as a seekable file. RowError: missing_file, missing_member, empty_file,
-    unsafe_path."""
+    unsafe_path, unreadable_video."""
     path = resolve_inside(root, ref.video)
     if not path.is_file():
         raise RowError("missing_file", f"there is no file {ref.video!r}")
     try:
         file = path.open("rb") if ref.member is None else open_member(path, ref.member)
-    except UserError as error:  # a damaged archive condemns the row, not the run
-        raise RowError("unreadable_video", str(error)) from None
-    try:
         size = file.seek(0, 2)
         file.seek(0)
-    except DAMAGE as error:
-        raise RowError("unreadable_video", f"{ref.member!r} is damaged: {_said(error)}") from None
+    except UserError as error:  # a damaged archive condemns the row, not the run
+        raise RowError("unreadable_video", str(error)) from None
+    except (NotImplementedError, *DAMAGE) as error:  # the first: a compression of other programs
+        raise RowError(
+            "unreadable_video", f"{ref.member or ref.video!r} cannot be read: {_said(error)}"
+        ) from None
     if not size:
         file.close()
         raise RowError("empty_file", f"{ref.member or ref.video!r} is empty")
@@ -251,7 +251,6 @@ def _probe(stream: Any, rotation: int) -> VideoProbe:
         shown_width, shown_height = shown_height, shown_width
     depth = max((part.bits for part in context.format.components), default=8)
     rate = stream.average_rate or stream.guessed_rate or 0
-    duration = stream.duration * stream.time_base if stream.duration else None
     return VideoProbe(
         width=shown_width,
         height=shown_height,
@@ -260,7 +259,6 @@ def _probe(stream: Any, rotation: int) -> VideoProbe:
         rotation=turn,
         sample_aspect=aspect,
         fps=float(rate),
-        duration_s=None if duration is None else float(duration),
         num_frames_header=stream.frames or None,
         bit_depth=depth,
         full_range=context.color_range == 2,

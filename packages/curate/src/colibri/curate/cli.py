@@ -39,7 +39,6 @@ def _run(argv: list[str]) -> int:
         print("No --data-root: running on the embedded sample, a miniature of the three data sets.")
     if config.captioner == "rules":
         print("Captions by the small embedded rule engine, not by a language model.")
-    config.out.mkdir(parents=True, exist_ok=True)
     _print_summary(run(config))
     return 0
 

@@ -8,6 +8,7 @@ import tyro
 
 import colibri.curate
 from colibri.core.config import Names, to_table
+from colibri.core.errors import UserError
 from colibri.curate.frames import FrameConfig
 from colibri.curate.llm.engines import Engine, EngineConfig
 from colibri.curate.sources.base import SourceConfig
@@ -58,7 +59,8 @@ class RunConfig:
     min_score: float = 0.5
     """Rows that the judge scores lower, in [0, 1], are rejected."""
     seed: int = 0
-    """Decides ties in the selection and the held-out split."""
+    """Decides ties in the selection, the held-out split and the checked sample, and goes into every
+    request to a language model: another seed asks all of them anew."""
     heldout: float = 0.02
     """Share of source videos, in [0, 1], whose rows are marked held-out."""
     group_cap: int | None = None
@@ -83,6 +85,27 @@ class RunConfig:
     """Print what would be done and stop."""
     report: bool = True
     """Write report/index.html at the end."""
+
+    def __post_init__(self) -> None:
+        counts = {
+            "--keep": self.keep,
+            "--group-cap": self.group_cap,
+            "--shard-rows": self.shard_rows,
+            "--batch-rows": self.batch_rows,
+            "--cpus": self.cpus,
+        }
+        for flag, count in counts.items():
+            if count is not None and count < 1:
+                raise UserError(f"{flag} has to be at least 1, not {count}")
+        shares = {
+            "--judge-check": self.judge_check,
+            "--min-score": self.min_score,
+            "--heldout": self.heldout,
+            "--near-duplicate": self.near_duplicate,
+        }
+        for flag, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UserError(f"{flag} has to be in [0, 1], not {share}")
 
 
 def row_settings(config: RunConfig) -> dict[str, object]:

@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -43,7 +42,7 @@ class FrameConfig:
     """Decoder. pyav reads a fraction of a megabyte a clip; decord reads the whole file; none reads
     no video at all: captions alone, e.g. to choose rows before their videos are fetched."""
     geometry: Literal["crop", "pad", "bucket"] = "bucket"
-    """crop or pad to --size; bucket: crop to whichever shape of that area is nearest."""
+    """crop or pad to --frame.size; bucket: crop to whichever shape of that area is nearest."""
     size: Size = (704, 1280)
     """Size of the training image."""
     min_frames: int = 121
@@ -227,7 +226,7 @@ def _past_the_dark(frames: Iterator[Frame], *, skip: bool) -> tuple[Frame, list[
         raise RowError("unreadable_video", "no frame can be decoded")
     if not is_dark(first):
         return first, []
-    for index, frame in enumerate(islice(frames, None), start=1):
+    for index, frame in enumerate(frames, start=1):
         if not is_dark(frame):
             return (frame if skip else first), [f"dark_lead_in:{index}"]
     return first, ["dark"]

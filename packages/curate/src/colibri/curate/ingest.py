@@ -86,15 +86,13 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
                 else path.name: hash_file(path)
                 for path in (*layout.tables, *layout.guides)
             }
-            licence = LICENCES.get(source.licence)
-            flagged = licence is None or licence.flagged
+            flagged, excluded = _is_flagged(source), is_excluded(config, source)
             if flagged:
                 facts.append(
                     f"{source.name}: licence {source.licence} does not clearly allow training "
-                    f"({'its rows are excluded' if config.licence_policy == 'exclude' else 'kept'})"
+                    f"({'its rows are excluded' if excluded else 'kept'})"
                 )
             dates = _FileDates(root)
-            bearable = _bearable(config)
             for clip in source.clips(layout, settings):
                 by_source[source.name] += 1
                 key = hash_text(
@@ -109,10 +107,7 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
                     dates.of(clip),
                 )[:32]
                 row = stages.begin(
-                    clip,
-                    key=key,
-                    exclude_licence=flagged and config.licence_policy == "exclude",
-                    bearable=bearable,
+                    clip, key=key, exclude_licence=excluded, bearable=bearable(config)
                 )
                 writers.add(row)
     finally:
@@ -127,7 +122,17 @@ def ingest(config: RunConfig, root: Path, folder: Path) -> Ingested:
     )
 
 
-def _bearable(config: RunConfig) -> frozenset[str]:
+def _is_flagged(source: Source) -> bool:
+    licence = LICENCES.get(source.licence)
+    return licence is None or licence.flagged
+
+
+def is_excluded(config: RunConfig, source: Source) -> bool:
+    """True where --licence-policy drops all rows of a source."""
+    return config.licence_policy == "exclude" and _is_flagged(source)
+
+
+def bearable(config: RunConfig) -> frozenset[str]:
     """Problems of a clip that this run can live with."""
     described = frozenset({"no_caption"} if config.describer != "rules" else ())
     return described | (stages.NO_VIDEO if config.frame.reader == "none" else frozenset())

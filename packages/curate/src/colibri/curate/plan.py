@@ -23,7 +23,7 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_text
 from colibri.curate import stages
 from colibri.curate.config import RunConfig
-from colibri.curate.ingest import find_sources
+from colibri.curate.ingest import bearable, find_sources, is_excluded
 from colibri.curate.llm.engines import EngineConfig
 from colibri.curate.llm.phases import Phase, PhaseSet
 from colibri.curate.llm.trial import try_phase
@@ -50,6 +50,11 @@ class PlanConfig(RunConfig):
     """Rows to try on this machine, frames and models included. 0 measures nothing."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON."""
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)  # super() does not work under slots
+        if self.calibrate < 0:
+            raise UserError(f"--calibrate has to be 0 or more, not {self.calibrate}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,9 +152,6 @@ def _plan(
     config: RunConfig, phases: Sequence[Phase], calibrate: int, notes: tuple[str, ...]
 ) -> Plan:
     assert config.data_root is not None
-    bearable = stages.NO_VIDEO if config.frame.reader == "none" else frozenset[str]()
-    if config.describer != "rules":
-        bearable |= {"no_caption"}
     by_source: Counter[str] = Counter()
     problems: Counter[str] = Counter()
     facts: list[str] = []
@@ -158,12 +160,14 @@ def _plan(
     words = usable = missing = 0
     for source, layout, settings in find_sources(config, config.data_root):
         facts += [f"{source.name}: {fact}" for fact in layout.facts]
+        excluded = is_excluded(config, source)
         for clip in source.clips(layout, settings):
             by_source[source.name] += 1
-            reason = clip.problem[0] if clip.problem else None
-            missing += reason in stages.NO_VIDEO
-            if reason is not None and reason not in bearable:
-                problems[reason] += 1
+            row = _begun(config, clip, excluded)
+            if clip.problem and not excluded:
+                missing += clip.problem[0] in stages.NO_VIDEO
+            if row["reason"]:
+                problems[row["reason"]] += 1
                 continue
             usable += 1
             words += len((clip.caption or "").split())
@@ -201,8 +205,7 @@ def _try_frames(
     rows, seconds, chain = [], [], stage_chain(config)
     tokenize("A word list is read at the first use.")
     for clip in clips:
-        row = stages.begin(clip, key=clip.id, exclude_licence=False, bearable=_ALL)
-        row.setdefault("reason", None)
+        row = _begun(config, clip, excluded=False)
         start = time.perf_counter()
         for name, stage in chain:
             row = stages.advance(row, stage, name)
@@ -231,7 +234,9 @@ def _try_frames(
     )
 
 
-_ALL = stages.NO_VIDEO | {"no_caption"}
+def _begun(config: RunConfig, clip: Clip, excluded: bool) -> dict[str, Any]:
+    row = stages.begin(clip, key=clip.id, exclude_licence=excluded, bearable=bearable(config))
+    return {"reason": None} | row
 
 
 def _step(

@@ -1,6 +1,5 @@
 """Ask again about a sample of a finished run's rows, and see whether its promise holds."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -11,6 +10,7 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file, hash_text
 from colibri.curate import stages
 from colibri.curate.config import fused_stages
+from colibri.curate.export.checks import finished_run
 from colibri.curate.llm.phases import PhaseSet
 from colibri.curate.llm.trial import try_phase
 from colibri.curate.run import saved_config
@@ -51,13 +51,11 @@ def replay(out: Path, *, sample: int, seed: int = 0) -> tuple[Replayed, ...]:
     UserError where the run is not finished or its shards are not the ones that it wrote.
     """
     config = saved_config(out)
-    manifest_path = out / "manifest.json"
-    if not manifest_path.exists():
-        raise UserError(f"{out} is not finished", hint="run its command again, then replay")
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    _, manifest = finished_run(out)
     for shard in (*manifest["shards"], *manifest["rejected"], *manifest["quarantine"]):
-        if hash_file(out / shard["path"]) != shard["sha256"]:
-            raise UserError(f"{out / shard['path']} was changed after the run", hint="run it again")
+        path = out / shard["path"]
+        if not path.is_file() or hash_file(path) != shard["sha256"]:
+            raise UserError(f"{path} is missing or was changed after the run", hint="run it again")
     with exclusive(out):
         phases = PhaseSet(config)
         done = DoneRows(out / "state" / "rows")

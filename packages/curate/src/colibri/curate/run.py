@@ -38,9 +38,10 @@ class RunSummary:
 
 def run(config: RunConfig) -> RunSummary:
     """Curate `config.sources` into `config.out`; goes on where an earlier run stopped."""
-    phases = PhaseSet(config)
     with exclusive(config.out):
         state = config.out / "state"
+        state.mkdir(exist_ok=True)  # before the phases, whose models' commits are noted there
+        phases = PhaseSet(config)
         config = _with_data_root(config, state)
         write_json_whole(state / "run.json", to_table(_absolute(config)))
         assert config.data_root is not None
@@ -59,7 +60,7 @@ def run(config: RunConfig) -> RunSummary:
             lambda columns: phases.rows(done, keys, columns),
             identity=hash_text(*sorted(keys), *phases.hashes),
             state=state,
-            judge_checks=phases.judge_checks(),
+            judge_checks=phases.judge_checks(done, keys),
         )
         report = _report(config)
         shutil.rmtree(state / "pending", ignore_errors=True)
@@ -82,12 +83,12 @@ def retry(out: Path, reasons: tuple[str, ...]) -> RunSummary:
 
 
 def saved_config(out: Path) -> RunConfig:
-    """The config with which `out` was made on this machine."""
+    """The config with which `out` was made on this machine; `out` may have been moved since."""
     path = out / "state" / "run.json"
     if not path.exists():
         raise UserError(f"{out} is not the output of curate run", hint="check the folder's name")
     table = json.loads(path.read_text(encoding="utf-8"))
-    return from_table(RunConfig, _without_none(table), where=str(path))
+    return replace(from_table(RunConfig, _without_none(table), where=str(path)), out=out)
 
 
 def _with_data_root(config: RunConfig, state: Path) -> RunConfig:

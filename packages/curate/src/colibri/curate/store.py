@@ -52,8 +52,14 @@ PHASE_SCHEMA = pa.schema(
 @contextlib.contextmanager
 def exclusive(out: Path) -> Iterator[None]:
     """Hold OUT for one run at a time. A kill of any kind lets go of it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as file:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(
+            f"nothing can be written to {out} ({error.strerror})", hint="choose another folder"
+        ) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from colibri.core.captions.rules import check, violates
-from colibri.core.errors import UserError
+from colibri.core.errors import UserError, first_line
 from colibri.core.shards import write_whole
 
 
@@ -26,8 +26,8 @@ class ValidationSummary:
 
 
 def validate_file(source: Path, target: Path, *, workers: int = 1) -> ValidationSummary:
-    """Write id, violates and findings for each line of `source`. A bad line is named in one
-    sentence; `target` then stays as it was."""
+    """Write id, violates and findings for each line of `source`. A bad line, or a `target` that
+    cannot be written, is named in one sentence; `target` then stays as it was."""
     if not source.is_file():
         raise UserError(f"there is no file {source}", hint="pass a JSON lines file")
     broken: Counter[str] = Counter()
@@ -44,7 +44,10 @@ def validate_file(source: Path, target: Path, *, workers: int = 1) -> Validation
                 broken.update(rules)
                 pairs += 1
 
-    write_whole(target, write)
+    try:
+        write_whole(target, write)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({first_line(error)})") from None
     return ValidationSummary(pairs=pairs, broken=dict(broken))
 
 

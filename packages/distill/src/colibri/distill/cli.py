@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def recipe(name: str) -> Path:
     """A TOML file by path, or a shipped recipe by name."""
-    if Path(name).suffix == ".toml" or Path(name).exists():
+    if Path(name).suffix == ".toml" or Path(name).is_file():
         return Path(name)
     path = RECIPES / f"{name}.toml"
     if not path.is_file():
@@ -116,17 +116,18 @@ def _encode(argv: list[str]) -> int:
 
 
 @contextmanager
-def _shards_told(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress line; gives what is called with the shards done so far and those found made."""
+def _shards_told(what: str) -> Iterator[Callable[..., None]]:
+    """A progress line; gives what is called with how many are done, were found and are refused, all
+    so far."""
     from colibri.core.progress import Progress
 
     progress = Progress(what, None)
-    before = 0
+    before = refused_before = 0
 
-    def on_shard(done: int, found: int) -> None:
-        nonlocal before
-        progress.add(done - before, facts={"found": found})
-        before = done
+    def on_shard(done: int, found: int, refused: int = 0) -> None:
+        nonlocal before, refused_before
+        progress.add(done - before, refused=refused - refused_before, facts={"found": found})
+        before, refused_before = done, refused
 
     yield on_shard
     progress.close()

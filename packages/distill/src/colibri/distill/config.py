@@ -214,7 +214,7 @@ class WatchConfig:
     """When a run is stopped. Ratios are the student's figure over the teacher's, in validation."""
 
     bad_steps: int = 3
-    """Steps in a row without a finite gradient; each is skipped."""
+    """Updates of one network in a row without a finite gradient; each is left out."""
     saturation: float = 6.0
     """Latents of the samples beyond 4 standard deviations, in percent, at which a warning is
     printed."""
@@ -388,6 +388,11 @@ class TrainConfig:
             raise UserError("--terms names no loss", hint="the default is dmd,denoise")
         if self.pairs.rows < 0:
             raise UserError(f"--pairs.rows is a number of rows, found {self.pairs.rows}")
+        if "regress" in self.terms and self.pairs.rows and self.p_i2v > 0:
+            raise UserError(
+                f"paths in files are of text to video alone, found --p-i2v {self.p_i2v}",
+                hint="pass --p-i2v 0, or --pairs.rows 0 for paths that are made on the way",
+            )
         if self.context > 1:
             self._check_context()
         if self.causal_form is not None:

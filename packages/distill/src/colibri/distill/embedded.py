@@ -56,7 +56,7 @@ def write_embedded(
             "caption_original": text,
             "caption": text,
             "captioner": "none",
-            "licence": "Apache-2.0",
+            "licence": "apache-2.0",
             "split": "train",
         }
 

@@ -65,9 +65,9 @@ class Encoding:
 
 
 def encode(
-    config: EncodeConfig, *, on_shard: Callable[[int, int], object] | None = None
+    config: EncodeConfig, *, on_shard: Callable[[int, int, int], object] | None = None
 ) -> Encoding:
-    """Encode every row of the split; `on_shard(rows done, rows of it found)` hears each shard.
+    """Encode every row of the split; `on_shard(done, found of these, refused)` hears each shard.
 
     Rows without a caption are refused with a reason; a row without an image is for text to video
     alone. UserError for shards that are none, ids that come twice, a size that does not divide.
@@ -104,7 +104,7 @@ def encode(
         )
         done += len(chunk)
         if on_shard:
-            on_shard(done, found)
+            on_shard(done, found, len(refused))
     if not any(shard.rows for shard in shards):
         raise UserError(f"{config.shards} has no rows of the split {config.split!r} to encode")
     encoder.write_null(config.out, negative)

@@ -60,7 +60,7 @@ def save_student(setup: Setup, *, step: int) -> Path | None:
     provenance = {
         "format": FORMAT,
         "teacher": setup.family.repo or setup.family.name,
-        "teacher_transformer": wan.hash_part(setup.teacher, "transformer"),
+        "teacher_transformer": setup.teacher_hash,
         "vae_hash": setup.vae_hash,
         "data_hash": setup.encoded.manifest.data_hash,
         "rows": len(setup.encoded.rows),
@@ -85,6 +85,8 @@ def _save_lora(path: Path, adapter: dict[str, Tensor]) -> None:
 def _card(setup: Setup, step: int) -> str:
     config, schedule = setup.config, setup.schedule
     sigmas = ", ".join(f"{sigma:.6g}" for sigma in schedule.sigmas[:-1])
+    every = setup.objective.every
+    which = "each" if every == 1 else f"one in {every}"
     return f"""---
 library_name: diffusers
 base_model: {setup.family.repo or setup.family.name}
@@ -101,7 +103,7 @@ was made in `{ABOUT}`.
 | losses | {", ".join(config.terms)} |
 | guidance of the teacher | {config.guidance.form} {config.guidance.real:g} |
 | form | {config.mode}, average of weights {config.student.ema:g} |
-| steps | {step}; one in {config.student.every} updates the student |
+| steps | {step}; {which} updates the student |
 | samples an update | {config.batch * config.accumulate * setup.world.groups} |
 {_rollout_row(setup)}| image to video | {config.p_i2v:.0%} of samples |
 | clips | {config.size[1]}x{config.size[0]}, {config.frames} frames |

@@ -38,18 +38,18 @@ class Watch:
     def __init__(self, most: int, *, saturation_percent: float) -> None:
         self._most, self._saturation = most, saturation_percent
         self._said = False
-        self.bad = 0
-        """Updates in a row that were left out."""
+        self.bad: dict[str, int] = {}
+        """Updates in a row that were left out, by network."""
 
     def accept(self, step: int, net: str, norm: float) -> bool:
         """Whether the update may be made. UserError after too many that may not."""
         if math.isfinite(norm):
-            self.bad = 0
+            self.bad[net] = 0
             return True
-        self.bad += 1
-        if self.bad >= self._most:
+        self.bad[net] = self.bad.get(net, 0) + 1
+        if self.bad[net] >= self._most:
             raise UserError(
-                f"step {step}: the {net}'s gradient is not finite, {self.bad} times in a row",
+                f"step {step}: the {net}'s gradient is not finite, {self.bad[net]} times in a row",
                 hint="lower the learning rates or guidance.real, and resume from the checkpoint",
             )
         return False

@@ -376,27 +376,6 @@ def _attention(network: Any, device: str, places: int) -> contextlib.AbstractCon
     return kernel
 
 
-def bytes_of(roles: Roles) -> int:
-    """Bytes of all weights that are held, each storage once."""
-    seen: dict[int, int] = {}
-    for role in ("student", "critic", "teacher"):
-        network = roles.network(role)
-        for weight in (*network.parameters(), *network.buffers()):
-            for part in _parts(weight):
-                storage = part.untyped_storage()
-                seen[storage.data_ptr()] = storage.nbytes()
-    return sum(seen.values())
-
-
-def _parts(weight: Any) -> Iterator[Tensor]:
-    """The tensors that a weight is made of: itself, or integers and scales where quantised."""
-    if not hasattr(weight, "__tensor_flatten__"):
-        yield weight
-        return
-    for name in weight.__tensor_flatten__()[0]:
-        yield from _parts(getattr(weight, name))
-
-
 def merge(into: Any, adapter: dict[str, Tensor], *, rank: int) -> None:
     """Add an adapter of `Shared.trained` names to a plain transformer's weights, in place.
 

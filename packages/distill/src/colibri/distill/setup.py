@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class Setup:
     ema: Ema
     rollout: Rollout = field(default_factory=lambda: Rollout(whole))
     pairs: Pairs | None = None
+
+    @cached_property
+    def teacher_hash(self) -> str:
+        """Of the teacher's transformer; every weight is read."""
+        return wan.hash_part(self.teacher, "transformer")
 
 
 def build(config: TrainConfig, world: World) -> Setup:
@@ -382,6 +388,7 @@ def bound(setup: Setup) -> dict[str, Any]:
     """What a checkpoint is bound to: settings that decide its numbers, teacher and data."""
     return _bound(
         setup.config,
+        teacher=setup.teacher_hash,
         data=setup.encoded.manifest.data_hash,
         vae=setup.vae_hash,
         pairs=setup.pairs.hash if setup.pairs else None,
@@ -390,26 +397,33 @@ def bound(setup: Setup) -> dict[str, Any]:
 
 def is_done(config: TrainConfig) -> bool:
     """Whether the run has a checkpoint of its last step and the student of it, made with these
-    settings, data and start. Reads no weights."""
+    settings, teacher, data and start. Loads no weights."""
     newest = checkpoint.latest(config.out / "checkpoints")
     folder = config.encoded or config.out / "encoded"
     if newest is None or not (config.out / "student" / "distill.json").is_file():
         return False
+    state = checkpoint.read_about(newest)
+    if state["step"] != config.steps:
+        return False
     pairs = known_hash(config) if "regress" in config.terms and config.pairs.rows else None
+    teacher = teacher_folder(config.teacher)
     wanted = _bound(
         config,
+        teacher=wan.hash_part(teacher, "transformer"),
         data=read_manifest(folder).data_hash,
-        vae=wan.load(teacher_folder(config.teacher), parts=()).vae_hash,
+        vae=wan.load(teacher, parts=()).vae_hash,
         pairs=pairs,
     )
-    state = checkpoint.read_about(newest)
-    return bool(state["step"] == config.steps and state["bound"] == wanted)
+    return bool(state["bound"] == wanted)
 
 
-def _bound(config: TrainConfig, *, data: str, vae: str, pairs: str | None) -> dict[str, Any]:
+def _bound(
+    config: TrainConfig, *, teacher: str, data: str, vae: str, pairs: str | None
+) -> dict[str, Any]:
     free = FREE - ({"steps"} if config.adam.decay_from < 1 else set())
     table = {key: value for key, value in to_table(config).items() if key not in free}
     more: dict[str, Any] = {
+        "teacher": teacher,
         "data": data,
         "vae": vae,
         "paths": pairs,

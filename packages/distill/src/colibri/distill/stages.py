@@ -57,7 +57,8 @@ def read_stages(
             description=f"{description} This recipe has the stages {', '.join(names)}; "
             "--stages.NAME.FLAG is for one of them.",
             default=default,
-            config=(tyro.conf.OmitSubcommandPrefixes,),
+            # as core.config.parse does
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.DisallowNone),
         )
     if len({stage.out for stage in stages.values()}) > 1:
         raise UserError(f"{toml}: all stages lie in one --out")

@@ -320,7 +320,7 @@ class Loop:
             }
         )
         checkpoint.restore_random(tensors, world.device)
-        self.watch.bad = int(state["bad_steps"])
+        self.watch.bad = dict(state["bad_steps"])
         self.best, self.complaints = state["best"], int(state["complaints"])
         self.say(f"going on from {newest.name}")
         return int(state["step"])

@@ -140,6 +140,7 @@ class Validation:
         path = self._folder / "teacher" / f"{KINDS[given]}.safetensors"
         schedule, sampler, guidance = self._way("teacher")
         recipe = {
+            "teacher": setup.teacher_hash,
             "rows": list(self._rows),
             "data": setup.encoded.manifest.data_hash,
             "seed": setup.config.seed,

@@ -22,10 +22,17 @@ from colibri.core.video import write_video
 from colibri.infer import models
 from colibri.infer.config import BenchConfig
 from colibri.infer.decode import Say, free_memory
-from colibri.infer.denoise import denoise, encode_prompt, load_denoiser, needed_prompts
+from colibri.infer.denoise import (
+    denoise,
+    encode_prompt,
+    load_denoiser,
+    load_encoder,
+    needed_prompts,
+)
 from colibri.infer.finish import decode_clip
 from colibri.infer.jobs import job_of
 from colibri.infer.models import Machine
+from colibri.infer.outputs import check_file, writing
 from colibri.infer.settings import describe, make_recipes
 
 FORMAT = "colibri-bench/1"
@@ -105,9 +112,11 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
     Nothing of the video is kept.
     """
     from colibri.infer import light
+    from colibri.infer.memory import plan_for
 
     if config.repeats < 1:
         raise UserError("--repeats has to be at least 1")
+    check_file(config.json)
     source = models.find_model(config.model, config.revision, say=say)
     say(source.line())
     machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
@@ -121,10 +130,11 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
     )
     recipe = planned.recipe
     say(describe(recipe, machine, 1))
+    machine = plan_for(config.vram, source, recipe, machine, say=say)
     meter = Meter(machine.device)
     runs = 1 + config.repeats
     with meter.stage("load text"):
-        model = models.load(source, machine, "tokenizer", "text_encoder")
+        model = load_encoder(source, machine, machine.plan.text if machine.plan else "device")
     for _ in range(runs):
         with meter.stage("text"):
             embeddings = {text: encode_prompt(model, text) for text in needed_prompts(recipe)}
@@ -152,7 +162,9 @@ def bench(config: BenchConfig, *, say: Say) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder, meter.stage("write"):
             write_video(Path(folder) / "b.mp4", iter(frames), fps=Fraction(recipe.fps), exact=True)
     table = report(meter, machine, runs) | {"recipe": to_table(recipe), "decode": way}
-    write_json_whole(config.json, table)
+    table["plan"] = to_table(machine.plan) if machine.plan else None
+    with writing(config.json):
+        write_json_whole(config.json, table)
     return table
 
 

@@ -172,9 +172,20 @@ class ServeConfig(MachineConfig, SafetyConfig, AfterConfig, DecoderConfig, LookC
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(MachineConfig, AfterConfig):
+class DecodeConfig(AfterConfig):
     """Finish a render from its latents. What is not given is as its recipe says."""
 
+    model: str | None = None
+    """Where the model is now. Without it: where the recipe says."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id. Without it: as the recipe says."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps, ... Without it: a GPU where there is one."""
+    vae_dtype: DType | None = None
+    """Of the video decoder. Without it: as the recipe says."""
+    decode: DecodeMode = "auto"
+    """How latents become frames. auto: whole at first; out of memory it steps down to chunks (the
+    same frames), tiles (nearly the same), and the CPU."""
     decoder: str | None = None
     """A light decoder's folder or hub id; own: the model's own. Without it: as the recipe says."""
 

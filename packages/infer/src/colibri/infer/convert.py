@@ -21,6 +21,7 @@ from colibri.core.wan.family import Causal
 from colibri.infer import models, quantized, tuning
 from colibri.infer.config import ConvertConfig
 from colibri.infer.decode import Say
+from colibri.infer.outputs import check_writable
 from colibri.infer.recipe import LoraUse
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def convert(source: Path, config: ConvertConfig, *, say: Say = log.info) -> Conv
     if config.out is None:
         raise UserError("--out is missing", hint="infer convert SOURCE --out FOLDER")
     _check_out(config.out)
+    check_writable(config.out.parent)
     if not source.exists() and (config.base or str(source).count("/") != 1):
         raise UserError(f"there is no {source}", hint="give a file, a folder or a hub id")
     base = models.find_model(config.base, say=say) if config.base else None
@@ -177,7 +179,9 @@ def _with_form(model: wan.WanModel, config: ConvertConfig) -> wan.WanModel:
         guidance=1.0,
         shift=form.shift,
     )
-    family = replace(model.family, defaults=defaults, causal=form.causal)
+    # --timesteps say nothing of blocks, a released form says that it has none
+    causal = model.family.causal if config.form is None else form.causal
+    family = replace(model.family, defaults=defaults, causal=causal)
     return replace(model, family=family, schedule=schedule)
 
 

@@ -56,13 +56,19 @@ _SAID = {"stream": "block by block from the host (the same numbers)", "cpu": "on
 def _encode_prompts(
     source: Source, machine: Machine, prompts: Iterable[str], way: str
 ) -> "dict[str, Tensor]":
+    model = load_encoder(source, machine, way)
+    return {prompt: encode_prompt(model, prompt) for prompt in prompts}
+
+
+def load_encoder(source: Source, machine: Machine, way: str) -> wan.WanModel:
+    """Tokenizer and text encoder, the latter in one of `memory.TEXT_WAYS`."""
     home = machine if way == "device" else replace(machine, device="cpu")
     model = models.load(source, home, "tokenizer", "text_encoder")
     if way == "stream":
         from colibri.infer.placement import stream_encoder
 
         stream_encoder(model.text_encoder, machine.device)
-    return {prompt: encode_prompt(model, prompt) for prompt in prompts}
+    return model
 
 
 def encode_prompt(model: wan.WanModel, prompt: str) -> "Tensor":

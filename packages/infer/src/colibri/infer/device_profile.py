@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from colibri.core.cache import cache_folder
 from colibri.core.config import from_table, to_table
 from colibri.core.errors import UserError
 from colibri.core.hashing import hash_text
 from colibri.core.shards import write_json_whole
-from colibri.infer.hashes import cache_folder
 
 FORMAT = "colibri-profile/1"
 Kind = Literal["convolution", "attention", "matmul"]
@@ -52,14 +52,14 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chosen:
-    """What generation uses where nothing else is asked."""
+    """What was found fastest: convolution and attention are used where nothing else is asked."""
 
     convolution: str = "dense"
     """Of the VAE: dense, channels_last, or 2d (sums of 2D convolutions)."""
     attention: str = "native"
     """Backend of diffusers."""
     dtype: str | None = None
-    """Half precision that is right and fastest; None: float32."""
+    """Half precision that is right and fastest, None: float32; for the reader's information."""
     scheme: str | None = None
     """Quantisation that multiplies faster than `dtype`, if any: for the reader's information."""
 

@@ -84,7 +84,10 @@ def text(report: Report) -> str:
         f"{chosen.dtype or 'none'}; faster quantised: {chosen.scheme or 'nothing'}.",
     ]
     if report.saved is not None:
-        lines.append(f"{report.saved}: used from now on where no flag says otherwise.")
+        lines.append(
+            f"{report.saved}: used from now on, convolution and attention, where no flag says "
+            "otherwise."
+        )
     if not report.findings:
         lines.append("Nothing is broken, nothing known to be slow.")
     for finding in report.findings:

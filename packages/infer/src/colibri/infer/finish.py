@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from colibri.core import wan
 from colibri.core.errors import UserError
@@ -11,7 +11,7 @@ from colibri.core.latents import read_latents
 from colibri.core.shards import write_json_whole
 from colibri.core.video import write_video
 from colibri.infer import device_profile, frame_steps, models
-from colibri.infer.config import DecodeConfig
+from colibri.infer.config import DecodeConfig, DType
 from colibri.infer.decode import Frames, Say, decode
 from colibri.infer.image import hash_pixels
 from colibri.infer.models import Machine
@@ -36,11 +36,11 @@ def decode_file(path: Path, config: DecodeConfig, *, say: Say) -> Path:
 
     found = read_latents(path)
     recipe, _ = from_json(found.recipe, where=str(path))
-    name = config.model or recipe.model.source
-    source = models.find_model(name, _revision(config, recipe), say=say)
+    source = models.find_again(config.model, config.revision, recipe.model, say=say)
     say(source.line())
     recipe = replace(
         recipe,
+        vae_dtype=config.vae_dtype or recipe.vae_dtype,
         decoder=light.find_decoder(config.decoder, source, say=say)
         if config.decoder
         else recipe.decoder,
@@ -50,7 +50,9 @@ def decode_file(path: Path, config: DecodeConfig, *, say: Say) -> Path:
     filters = filters_of(recipe.safety)
     for line in filter(None, (filters.line(), frame_steps.describe(recipe))):
         say(line)
-    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
+    machine = models.choose_machine(
+        config.device, cast(DType, recipe.dtype), cast(DType, recipe.vae_dtype)
+    )
     stem = path.name.removesuffix(".safetensors").removesuffix(".latents")
     outputs = Outputs(video=config.out or path.with_name(f"{stem}.mp4"))
     if outputs.video.suffix.lower() != ".mp4":
@@ -87,8 +89,6 @@ def finish(
     UserError where the latents are of another VAE, or memory runs out in every way of decoding;
     `RefusedError` where a filter does not let the frames pass.
     """
-    from colibri.infer import placement
-
     clip = read_latents(latents, vae_hash=model.vae_hash, codec=model.family.codec).latents[CLIP]
     try:
         frames, way = decode_clip(model, machine, clip, mode=mode, say=say)
@@ -97,8 +97,7 @@ def finish(
             f"{error.message}; the latents are kept", hint=f"finish with: infer decode {latents}"
         ) from None
     filters.check_frames(frames)
-    made = made_of(frames, way, machine)
-    made = replace(made, versions=made.versions | placement.rounding(model))
+    made = made_of(model, machine, frames, way)
     with writing(outputs.video, hint=f"finish with: infer decode {latents}"):
         write_json_whole(outputs.recipe, to_json(recipe, made))
         write_video(  # last: it marks the render as done
@@ -137,9 +136,11 @@ def decode_clip(
             placement.move(model.transformer, machine.device)
 
 
-def made_of(frames: Frames, way: str, machine: Machine) -> Made:
+def made_of(model: wan.WanModel, machine: Machine, frames: Frames, way: str) -> Made:
     """How `frames` were made, here and now."""
     import torch
+
+    from colibri.infer import placement
 
     convolution = device_profile.convolution_of(machine.device)
     rounding = {} if convolution == "dense" else {"convolution": convolution}
@@ -148,9 +149,5 @@ def made_of(frames: Frames, way: str, machine: Machine) -> Made:
         decode=way,
         device=models.device_name(machine.device),
         threads=torch.get_num_threads(),
-        versions=models.versions() | rounding,
+        versions=models.versions() | rounding | placement.rounding(model),
     )
-
-
-def _revision(config: DecodeConfig, recipe: Recipe) -> str | None:
-    return config.revision if config.model else config.revision or recipe.model.revision

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from colibri.core.errors import UserError
 from colibri.core.shards import write_text_whole
+from colibri.infer.outputs import check_file, videos_below, writing
 from colibri.infer.recipe import Made, Recipe, read_video, to_json
 from colibri.infer.scores import Scores, measure_scores, read_scores
 
@@ -49,20 +50,22 @@ def write_gallery(
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
-    paths = sorted(path for path in folder.rglob("*.mp4") if not path.name.startswith("."))
+    out = out or folder / "gallery.html"
+    check_file(out)
+    paths = videos_below(folder)
     if not paths:
         raise UserError(f"{folder} holds no .mp4")
     entries = sorted((_entry(path, score=score) for path in paths), key=_order)
     if embed is None:
         embed = sum(path.stat().st_size for path in paths) <= EMBED_BYTES
-    out = out or folder / "gallery.html"
     base = out.parent.resolve()
     cards = "\n".join(_card(entry, base, embed=embed) for entry in entries)
     page = (files("colibri.infer") / "gallery.html").read_text("utf-8")
     lead = _lead(entries)
     for mark, value in (("TITLE", html.escape(title)), ("LEAD", html.escape(lead))):
         page = page.replace(f"<!--{mark}-->", value)
-    write_text_whole(out, page.replace("<!--CARDS-->", cards))  # last: it holds foreign text
+    with writing(out):
+        write_text_whole(out, page.replace("<!--CARDS-->", cards))  # last: it holds foreign text
     return out
 
 

@@ -88,6 +88,7 @@ def generate(
     memory runs out in every way.
     """
     from colibri.infer import light
+    from colibri.infer.memory import plan_for
 
     if team is not None:
         team.take_device(config.device)
@@ -102,7 +103,7 @@ def generate(
     if preview and filters.see_frames:
         say("No preview: the filter sees frames, which a preview would show before.")
         preview = 0
-    machine = _with_plan(config, source, planned[0].recipe, machine, say=say)
+    machine = plan_for(config.vram, source, planned[0].recipe, machine, say=say)
     if team is not None:
         machine = team.check(source, planned[0].recipe, machine, config.vram, say=say)
     tasks = find_tasks(config, planned, say=say)
@@ -127,36 +128,37 @@ def generate(
         recipe, outputs = task.planned.recipe, task.outputs
         if task.state == "done":
             say(f"{outputs.video}  (there already)")
+            _clear(outputs, config)  # of a render killed while clearing up
             recipe, made = read_video(outputs.video)
             rendered.append(Rendered(video=outputs.video, recipe=recipe, made=made, new=False))
             continue
         begin = time.perf_counter()
-        if task.state == "new":
-            watch(Moment(stage="denoise", steps=recipe.flow.steps))
-            previewer = Previewer(model, outputs.preview, preview, say=say)
-            with step_bar(recipe) as tick:
-
-                def on_step(step: "Step", tick: "OnStep" = tick) -> None:
-                    tick(step)
-                    watch(_moment(step, previewer(step)))  # noqa: B023 (called within this turn)
-
-                given = (model, recipe, embeddings, task.planned.first)
-                if team is None:
-                    latents = denoise(*given, on_step=on_step, say=say)
-                else:
-                    latents = together.denoise(team, *given, on_step=on_step)
-            with writing(outputs.latents):
-                if task.planned.first is not None and recipe.image is not None:
-                    write_png(outputs.video.with_name(recipe.image), task.planned.first)
-                write_latents(
-                    outputs.latents,
-                    {CLIP: latents},
-                    codec=source.family.codec,
-                    vae_hash=recipe.model.vae,
-                    recipe=to_json(recipe),
-                )
-        watch(Moment(stage="decode"))
         try:
+            if task.state == "new":
+                watch(Moment(stage="denoise", steps=recipe.flow.steps))
+                previewer = Previewer(model, outputs.preview, preview, say=say)
+                with step_bar(recipe) as tick:
+
+                    def on_step(step: "Step", tick: "OnStep" = tick) -> None:
+                        tick(step)
+                        watch(_moment(step, previewer(step)))  # noqa: B023 (called within this turn)
+
+                    given = (model, recipe, embeddings, task.planned.first)
+                    if team is None:
+                        latents = denoise(*given, on_step=on_step, say=say)
+                    else:
+                        latents = together.denoise(team, *given, on_step=on_step)
+                with writing(outputs.latents):
+                    if task.planned.first is not None and recipe.image is not None:
+                        write_png(outputs.video.with_name(recipe.image), task.planned.first)
+                    write_latents(
+                        outputs.latents,
+                        {CLIP: latents},
+                        codec=source.family.codec,
+                        vae_hash=recipe.model.vae,
+                        recipe=to_json(recipe),
+                    )
+            watch(Moment(stage="decode"))
             made = finish(
                 *(model, machine, recipe, outputs),
                 latents=outputs.latents,
@@ -172,9 +174,9 @@ def generate(
             say(f"Seed {recipe.seed}, {recipe.prompt[:80]!r}: {error}.")
             refused += 1
             continue
-        outputs.preview.unlink(missing_ok=True)
-        if not config.keep_latents:
-            outputs.latents.unlink()
+        finally:
+            outputs.preview.unlink(missing_ok=True)
+        _clear(outputs, config)
         say(f"{outputs.video}  ({time.perf_counter() - begin:.1f} s)")
         rendered.append(Rendered(video=outputs.video, recipe=recipe, made=made, new=True))
     if refused:
@@ -259,24 +261,19 @@ def _recipes(
     return planned
 
 
-def _with_plan(
-    config: RenderConfig, source: models.Source, recipe: Recipe, machine: Machine, *, say: Say
-) -> Machine:
-    """`machine` with the memory plan that is asked for, which is said before anything loads."""
-    from colibri.infer.memory import plan_for
-
-    machine = plan_for(config.vram, source, recipe, machine)
-    if machine.plan is not None:
-        say(machine.plan.lines())
-    return machine
-
-
 def _jobs(config: RenderConfig, source: models.Source) -> tuple[Job, ...]:
     if isinstance(config, I2vConfig):
         check_takes_image(source)  # before a missing image is asked for
     if config.preview < 0:
         raise UserError(f"--preview {config.preview} is not a number of steps", hint="0 is never")
     return jobs_of(config)
+
+
+def _clear(outputs: Outputs, config: RenderConfig) -> None:
+    """Remove what nobody needs once the video is there."""
+    outputs.preview.unlink(missing_ok=True)
+    if not config.keep_latents:
+        outputs.latents.unlink(missing_ok=True)
 
 
 def _moment(step: "Step", preview: Path | None) -> Moment:

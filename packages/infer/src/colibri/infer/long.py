@@ -68,7 +68,7 @@ def make_long(
         codec=source.family.codec,
         vae_hash=recipe.model.vae,
     )
-    growing = outputs.beside(".growing.mp4")
+    growing = outputs.growing
     if is_done(outputs, recipe):
         say(f"{outputs.video}  (there already)")
         growing.unlink(missing_ok=True)
@@ -108,11 +108,11 @@ def plan(config: LongConfig, *, say: Say = log.info) -> str:
     source, machine, recipe, _ = prepare(config, open_filters(config.safety), say=say)
     rollout = Rollout.of(recipe)
     causal, family = rollout.form, source.family
-    steps = recipe.flow.steps
+    steps = f"{recipe.flow.steps}" + (" + 1" if causal.past == "clean" else "")
     lines = [
         describe(recipe, machine),
         f"{rollout.blocks} blocks of {causal.block} latent frames (the first of "
-        f"{causal.first_block}), {steps} + 1 model evaluations each; window "
+        f"{causal.first_block}), {steps} model evaluations each; window "
         f"{causal.window or 'all'}, sink {causal.sink}",
         f"key cache {cache_bytes(family, recipe) / 1e9:.3f} GB"
         + (", the same for any length" if causal.window else ", growing with the length"),

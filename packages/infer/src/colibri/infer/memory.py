@@ -22,7 +22,7 @@ from colibri.core.wan.family import ModelFamily
 from colibri.core.wan.rollout import whole_clip
 from colibri.core.wan.rows import set_frame_rows
 from colibri.infer import device_profile, quantized
-from colibri.infer.decode import STEPS_DOWN, video_parts, ways_down
+from colibri.infer.decode import STEPS_DOWN, Say, video_parts, ways_down
 from colibri.infer.dryrun import peak_bytes
 from colibri.infer.light import Light, planned
 from colibri.infer.models import Machine, Source
@@ -153,23 +153,32 @@ def ways_for(device: str) -> tuple[Way, ...]:
     return CPU_WAYS if device.startswith("cpu") else WAYS
 
 
-def plan_for(asked: str | None, source: Source, recipe: Recipe, machine: Machine) -> Machine:
-    """`machine` with a plan for `recipe`; without one where no budget is asked or known.
+def plan_for(
+    asked: str | None,
+    source: Source,
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    say: Say = lambda _: None,
+) -> Machine:
+    """`machine` with a plan for `recipe`, which is said; without one where no budget is asked or
+    known.
 
     `asked` is a number of GiB, `auto`, or None: auto on a GPU. UserError for anything else.
     """
     budget = budget_bytes(asked, machine.device)
     if budget is None:
         return machine
-    return replace(machine, plan=make_plan(source, recipe, machine, budget))
+    plan = make_plan(source, recipe, machine, budget)
+    say(plan.lines())
+    return replace(machine, plan=plan)
 
 
 def budget_bytes(asked: str | None, device: str) -> int | None:
     """What tensors may take on `device`, None where nothing is asked and it cannot be known."""
     gpu = not device.startswith("cpu")
     if asked is None or asked.strip().lower() == "auto":
-        if device.startswith("cuda"):
-            free, _ = torch.cuda.mem_get_info(device)
+        if device.startswith("cuda") and (free := _free_cuda_bytes(device)) is not None:
             return int(free * FRAGMENTED) - GPU_RESERVE_BYTES // 2  # its context is there already
         found = None if gpu or asked is None else available_host_bytes()
         if asked is not None and found is None:
@@ -191,6 +200,14 @@ def budget_bytes(asked: str | None, device: str) -> int | None:
             hint="use 2 or more",
         )
     return int(whole * FRAGMENTED) - GPU_RESERVE_BYTES if gpu else whole
+
+
+def _free_cuda_bytes(device: str) -> int | None:
+    """Free memory of a GPU, None where it is not there."""
+    try:
+        return int(torch.cuda.mem_get_info(device)[0])
+    except (RuntimeError, AssertionError):
+        return None
 
 
 def available_host_bytes() -> int | None:

@@ -103,6 +103,14 @@ def find_model(name: str | None, revision: str | None = None, *, say: Say = log.
     return Source(asked=name, revision=revision, folder=folder, family=family, schedule=schedule)
 
 
+def find_again(name: str | None, revision: str | None, use: ModelUse, *, say: Say) -> Source:
+    """The model of a recipe, at the recipe's revision; or `name`, where it is somewhere else now,
+    which has revisions of its own."""
+    if not name or name == use.source:
+        revision = revision or use.revision
+    return find_model(name or use.source, revision, say=say)
+
+
 def choose_machine(
     device: str | None, dtype: DType | None = None, vae_dtype: DType = "float32"
 ) -> Machine:

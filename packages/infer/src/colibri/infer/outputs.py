@@ -10,12 +10,14 @@ from pathlib import Path
 from colibri.core.errors import UserError
 from colibri.infer.recipe import Recipe, read_video
 
+GROWING = ".growing.mp4"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
     """The files of one video: NAME.mp4, and beside it .json and .first.png.
 
-    While it is being made also .preview.png and .latents.safetensors.
+    While it is being made also .preview.png, .latents.safetensors and .growing.mp4.
     """
 
     video: Path
@@ -35,6 +37,11 @@ class Outputs:
         return self.beside(".latents.safetensors")
 
     @property
+    def growing(self) -> Path:
+        """A long video while it is being made; it can be played."""
+        return self.beside(GROWING)
+
+    @property
     def preview(self) -> Path:
         """A rough picture of the video so far, until the video is there."""
         return self.beside(".preview.png")
@@ -47,6 +54,15 @@ def outputs_of(out: Path, recipe: Recipe, *, count: int = 1) -> Outputs:
     if count > 1:
         raise UserError(f"--out {out} is one file for {count} videos", hint="give a folder")
     return Outputs(video=out)
+
+
+def videos_below(folder: Path) -> list[Path]:
+    """The MP4s below a folder, in order, without those that are not finished."""
+    return sorted(
+        path
+        for path in folder.rglob("*.mp4")
+        if not path.name.startswith(".") and not path.name.endswith(GROWING)
+    )
 
 
 def is_done(outputs: Outputs, recipe: Recipe) -> bool:
@@ -76,6 +92,13 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"nothing can be written to {folder}: {error.strerror}") from None
+
+
+def check_file(path: Path) -> None:
+    """The same for a file, which may be there."""
+    check_writable(path.parent)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", hint="give a file")
 
 
 @contextlib.contextmanager

@@ -46,12 +46,6 @@ def way_of(model: wan.WanModel) -> Way:
     return placed.way if placed else Way()
 
 
-def stream_of(model: wan.WanModel) -> BlockStream | None:
-    """What streams the transformer's blocks, None where they stay on the device."""
-    placed = _find(model)
-    return placed.stream if placed else None
-
-
 def note_shared(model: wan.WanModel, processes: int) -> None:
     """Several processes share the passes of a placed model."""
     _PLACED[model.transformer].processes = processes

@@ -29,11 +29,13 @@ from colibri.core.shards import write_json_whole
 from colibri.infer import models, quantized
 from colibri.infer.config import QuantizeConfig, Scheme
 from colibri.infer.decode import Say, free_memory
-from colibri.infer.denoise import denoise, encode_prompts, needed_prompts
+from colibri.infer.denoise import denoise, encode_prompts, load_denoiser, needed_prompts
 from colibri.infer.finish import decode_clip
 from colibri.infer.hashes import hash_parts
 from colibri.infer.jobs import job_of
-from colibri.infer.models import Source
+from colibri.infer.memory import plan_for
+from colibri.infer.models import Machine, Source
+from colibri.infer.outputs import check_writable
 from colibri.infer.quantized import ABOUT, FORMAT, GROUP, PARTS, About, pack, unpack
 from colibri.infer.settings import make_recipes
 
@@ -108,22 +110,28 @@ def quantize(config: QuantizeConfig, *, say: Say) -> Report:
             f"--parts {','.join(config.parts) or repr('')} cannot be quantised",
             hint=f"some of {', '.join(PARTS)}",
         )
+    if config.lora:
+        raise UserError(
+            "--lora cannot be put on a quantised model",
+            hint="merge it first: infer convert LORA --base MODEL --out FOLDER",
+        )
+    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     source = models.find_model(config.model, config.revision, say=say)
     say(source.line())
     if found := quantized.scheme_of(source.folder):
         raise UserError(f"{source.folder} is quantised already ({found})", hint="give its source")
     out = config.out or Path("out") / f"{source.family.name}-{config.scheme}"
     _check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         plain = _as_diffusers(source, Path(place) / "plain")
         made = Path(place) / "made"
         _copy_rest(plain, made, config.parts)
         parts = []
         for part in config.parts:
-            parts.append(_quantize_part(source, plain, made, part, config))
+            parts.append(_quantize_part(source, plain, made, part, machine.device, config))
             say(_line(parts[-1], config.scheme))
-        difference = compare(source, made, config, say=say) if config.compare else None
+        difference = compare(source, made, machine, config, say=say) if config.compare else None
         report = Report(
             scheme=config.scheme,
             source=source.asked,
@@ -203,9 +211,10 @@ def sqnr_db(signal: Tensor, other: Tensor) -> float:
     return 10 * math.log10(power / error) if power else -math.inf
 
 
-def compare(source: Source, folder: Path, config: QuantizeConfig, *, say: Say) -> Difference:
+def compare(
+    source: Source, folder: Path, machine: Machine, config: QuantizeConfig, *, say: Say
+) -> Difference:
     """Render one video with the source and with the quantised folder, one after the other."""
-    machine = models.choose_machine(config.device, config.dtype, config.vae_dtype)
     job = job_of(config.prompt, config.seed, negative_prompt=config.negative_prompt)
     (planned,) = make_recipes(config, [job], source, machine, say=say)
     recipe = planned.recipe
@@ -214,10 +223,11 @@ def compare(source: Source, folder: Path, config: QuantizeConfig, *, say: Say) -
     latents, frames = [], []
     other = models.find_model(str(folder))
     for one in (source, other):
-        embeddings = encode_prompts(one, machine, needed_prompts(recipe))
-        model = models.load(one, machine, "transformer", "vae")
-        latents.append(denoise(model, recipe, embeddings, None))
-        clip, _ = decode_clip(model, machine, latents[-1], mode=config.decode, say=say)
+        placed = plan_for(config.vram, one, recipe, machine, say=say)
+        embeddings = encode_prompts(one, placed, needed_prompts(recipe), say=say)
+        model = load_denoiser(one, placed, recipe)
+        latents.append(denoise(model, recipe, embeddings, None, say=say))
+        clip, _ = decode_clip(model, placed, latents[-1], mode=config.decode, say=say)
         frames.append(clip)
         del model
         free_memory()
@@ -237,7 +247,7 @@ def compare(source: Source, folder: Path, config: QuantizeConfig, *, say: Say) -
 
 
 def _quantize_part(
-    source: Source, plain: Path, made: Path, part: str, config: QuantizeConfig
+    source: Source, plain: Path, made: Path, part: str, device: str, config: QuantizeConfig
 ) -> Part:
     wanted = quantizable(source.family, part, config.keep_blocks)
     if not wanted:
@@ -276,7 +286,7 @@ def _quantize_part(
                     f"says {wanted[layer]}"
                 )
             try:
-                packed = pack(tensor.to(config.device or "cpu"), config.scheme)
+                packed = pack(tensor.to(device), config.scheme)
             except ValueError as error:
                 raise UserError(f"{plain / part}: {name} cannot be quantised: {error}") from None
             packed = {key: value.cpu().contiguous() for key, value in packed.items()}

@@ -16,11 +16,11 @@ from colibri.core.captions.rules import check, violates
 from colibri.core.errors import RowError
 from colibri.core.hashing import hash_text
 from colibri.core.shards import write_json_whole
+from colibri.infer import language
+from colibri.infer.decode import Say
 from colibri.infer.jobs import Job
+from colibri.infer.language import Ask
 from colibri.infer.models import Machine, Source
-
-Ask = Callable[[Request], Answer]
-Say = Callable[[str], object]
 
 OFF, AUTO, RULES = "off", "auto", "rules"
 REPAIRS = 2
@@ -82,8 +82,6 @@ def _by_model(
     mode: str, asked_model: str, machine: Machine, stack: contextlib.ExitStack
 ) -> Callable[[Job], Recaption]:
     """A rewriter by a language model, with its answers kept on disk; it is loaded when needed."""
-    from colibri.infer import language
-
     endpoint = mode.startswith(("http://", "https://"))
     name = asked_model if endpoint else mode
     by = f"{name}, instructions {prompts.VERSION}"

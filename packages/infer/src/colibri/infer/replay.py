@@ -59,9 +59,7 @@ def replay(video: Path, config: ReplayConfig, *, say: Say) -> Replayed:
     import torch
 
     recipe, before = read_video(video)
-    source = models.find_model(
-        config.model or recipe.model.source, config.revision or recipe.model.revision, say=say
-    )
+    source = models.find_again(config.model, config.revision, recipe.model, say=say)
     say(source.line())
     _check_model(source.use, recipe)
     if recipe.decoder is not None and config.decoder is not None:
@@ -79,7 +77,7 @@ def replay(video: Path, config: ReplayConfig, *, say: Say) -> Replayed:
     with step_bar(recipe) as on_step:
         latents = denoise(model, recipe, embeddings, first, on_step=on_step)
     frames, way = decode_clip(model, machine, latents, mode=before.decode, say=say)
-    return _compared(recipe, before, made_of(frames, way, machine))
+    return _compared(recipe, before, made_of(model, machine, frames, way))
 
 
 def _compared(recipe: Recipe, before: Made, now: Made) -> Replayed:

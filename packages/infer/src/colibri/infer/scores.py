@@ -62,6 +62,22 @@ def measure_scores(video: Path, recipe: Recipe, made: Made) -> Scores | None:
 
     UserError where the video cannot be read or the JSON not be written.
     """
+    scores = measured(video, recipe)
+    if scores is None:
+        return None
+    beside = Outputs(video=video).recipe
+    with writing(beside):
+        write_json_whole(
+            beside, to_json(recipe, made) | {KEY: {"by": scores.by, **scores.main, **scores.parts}}
+        )
+    return scores
+
+
+def measured(video: Path, recipe: Recipe) -> Scores | None:
+    """What the scorer finds in a video; None where it does not apply.
+
+    UserError where the video cannot be read.
+    """
     scene = scene_of_recipe(recipe)
     if scene is None or recipe.interpolate or recipe.upscale:  # it knows the model's own frames
         return None
@@ -73,23 +89,18 @@ def measure_scores(video: Path, recipe: Recipe, made: Made) -> Scores | None:
     except (OSError, RowError) as error:
         raise UserError(f"{video} cannot be scored: {error}") from None
     # Three decimals: beyond them only the rounding of another machine speaks.
-    scores = Scores(
+    return Scores(
         by=SCORER,
         main={
             "semantic": round(found.semantic.mean, 3),
             "quality": round(found.quality.mean, 3),
+            "total": round(found.total, 3),
         },
         parts={
             f"{name} parts": {key: round(float(value), 3) for key, value in to_table(half).items()}
             for name, half in (("semantic", found.semantic), ("quality", found.quality))
         },
     )
-    beside = Outputs(video=video).recipe
-    with writing(beside):
-        write_json_whole(
-            beside, to_json(recipe, made) | {KEY: {"by": scores.by, **scores.main, **scores.parts}}
-        )
-    return scores
 
 
 def scene_of_recipe(recipe: Recipe) -> Scene | None:

@@ -6,7 +6,7 @@ settings; those go by `colibri.infer.generate`, which survives a kill.
 
 import logging
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,8 +138,6 @@ class Session:
 
     def decode(self, sampled: Sampled) -> Decoded:
         """Frames of latents that this session has sampled."""
-        from colibri.infer import placement
-
         model = self._kept.denoiser(self.source, sampled.machine, sampled.recipe)
         frames, way = decode_clip(
             *(model, sampled.machine, sampled.latents_BCTHW),
@@ -147,8 +145,7 @@ class Session:
             say=self._say,
         )
         self._filters.check_frames(frames)
-        made = made_of(frames, way, sampled.machine)
-        made = replace(made, versions=made.versions | placement.rounding(model))
+        made = made_of(model, sampled.machine, frames, way)
         return Decoded(frames=frames, recipe=sampled.recipe, made=made, first=sampled.first)
 
 

@@ -121,10 +121,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _ready(run: Callable[[], Tensor]) -> tuple[Callable[[], Tensor], Tensor]:
-    return run, run()
-
-
 def _convolutions(
     sizes: Sizes, device: str, dtype: torch.dtype
 ) -> tuple[float, dict[str, Prepared]]:

@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (vae, dit):
         command.add_argument("--out", type=Path, required=True, help="folder of checkpoints")
         command.add_argument("--batch", type=int, help="clips a step")
-        command.add_argument("--clips", type=int, help="clips to render ahead")
         command.add_argument("--lr", type=float, help="peak learning rate")
         command.add_argument("--threads", type=int, help="of torch")
         command.add_argument("--seed", type=int)
+    vae.add_argument("--clips", type=int, help="clips to render ahead")
     vae.add_argument("--layout", choices=["wan2.2", "wan2.1"], help="form; latents are the same")
     vae.add_argument("--decoder-steps", type=int)
     vae.add_argument("--encoder-steps", type=int)

@@ -19,6 +19,8 @@ STUDENT = "tiny-ti2v-3step"
 """Its student: 3 steps without guidance."""
 LONG = "tiny-long"
 """Its causal student: videos of any length, block after block."""
+LIGHT = "tiny-light"
+"""A causal light decoder for their latents."""
 
 
 def embedded_model(name: str) -> Path:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from colibri.core.wan.decoder import LatentStats
-from colibri.vae.clips import Frames, Sampler, open_source, refusal_log
+from colibri.vae.clips import Frames, RefusalLog, Sampler, open_source
 from colibri.vae.config import TrainConfig
 from colibri.vae.encode import Drawn, LatentCache, MadeLatents
 from colibri.vae.setup import clip_shape
@@ -34,9 +34,9 @@ class Examples:
     def __init__(self, config: TrainConfig, teacher: WanCore, vae_hash: str) -> None:
         self.config = config
         source = open_source(config.clips, config.data_root, "train")
-        refused = refusal_log(config.out / "refused.jsonl")
+        self.refused = RefusalLog(config.out / "refused.jsonl")
         self.sampler = Sampler(
-            source, frames=config.frames, crop=config.crop, seed=config.seed, refused=refused
+            source, frames=config.frames, crop=config.crop, seed=config.seed, refused=self.refused
         )
         stats = LatentStats.of(teacher.vae.config)
         self.cache = self.made = None
@@ -48,7 +48,7 @@ class Examples:
                 frames=config.frames,
                 crop=config.crop,
                 seed=config.seed,
-                refused=refused,
+                refused=self.refused,
             )
         if config.made:
             self.made = MadeLatents(
@@ -88,7 +88,8 @@ class Examples:
         """Where the examples of a step come from; all of them from one place, so that it does not
         matter how they are batched."""
         if self.made is not None:
-            rng = np.random.default_rng([self.config.seed, step, 0, 1])
+            # 2: not the numbers that `MadeLatents.draw` gives the first slot
+            rng = np.random.default_rng([self.config.seed, step, 0, 2])
             if rng.random() < self.config.made_share:
                 return self.made.draw
         return self.sampler.draw if self.cache is None else self.cache.draw

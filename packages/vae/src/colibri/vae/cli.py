@@ -7,7 +7,6 @@ from pathlib import Path
 
 from colibri.core.commands import Command, Program
 from colibri.core.config import parse, parse_with_toml, toml_flag
-from colibri.core.errors import UserError
 from colibri.core.geometry import parse_size
 
 TINY_RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
@@ -46,7 +45,9 @@ def _train(argv: list[str]) -> int:
         print("No --clips: rendered clips of the small world.")
     trained = train(config)
     if trained.folder is None:
-        print(f"stopped after step {trained.step}; the same command without --stop-after goes on")
+        if trained.step < config.steps:
+            again = "the same command without --stop-after goes on"
+            print(f"stopped after step {trained.step}; {again}")
         return 0
     print(f"decoder   {trained.folder}    colibri.vae.load_decoder({str(trained.folder)!r})")
     print(f"weights   sha256 {trained.sha256}")
@@ -129,12 +130,9 @@ def _info(argv: list[str]) -> int:
     from colibri.vae.info import describe, sizes
 
     if arguments.sizes:
-        from colibri.vae.load import teacher_folder
+        from colibri.vae.load import read_config, teacher_folder
 
-        path = teacher_folder(arguments.folder) / "config.json"
-        if not path.is_file():
-            raise UserError(f"{arguments.folder} is no Wan VAE folder")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_config(teacher_folder(arguments.folder))
         for row in sizes(config, frames=arguments.frames, size=size):
             print(json.dumps(row))
         return 0

@@ -71,7 +71,7 @@ class Files:
             count = entry.num_frames or header.num_frames_header
             spare = max((count or frames) - frames, 0)
             start = int(place * (spare + 1)) if spare else 0
-            start_s = (entry.ref.start_s or 0.0) + start / header.fps if header.fps else 0.0
+            start_s = (entry.ref.start_s or 0.0) + (start / header.fps if header.fps else 0.0)
             found = list(read_frames(file, start_s=start_s, limit=frames))
         if len(found) < frames:
             raise RowError("too_short", f"{len(found)} of {frames} frames")
@@ -212,18 +212,22 @@ class Sampler:
         raise UserError(f"{DRAWS} clips in a row cannot be used; the last: {last.message}")
 
 
-def refusal_log(path: Path) -> Callable[[str, RowError], None]:
-    """Remember each refused clip once, as JSON lines in `path`."""
-    seen: set[str] = set()
+class RefusalLog:
+    """Remembers each refused clip once, as JSON lines in `path` where there is one."""
 
-    def refuse(name: str, error: RowError) -> None:
-        if name not in seen:
-            seen.add(name)
-            with path.open("a", encoding="utf-8") as file:
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.reasons: dict[str, str] = {}
+        """Of each refused clip."""
+
+    def __call__(self, name: str, error: RowError) -> None:
+        if name in self.reasons:
+            return
+        self.reasons[name] = error.reason
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
                 entry = {"clip": name, "reason": error.reason, "error": error.message}
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-    return refuse
 
 
 def centre_clip(frames: Frames, size: tuple[int, int]) -> Frames:

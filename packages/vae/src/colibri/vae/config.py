@@ -55,7 +55,7 @@ class TrainConfig:
     kind: Literal["light", "2d"] = "light"
     """2d: TAEHV's form, 2D convolutions with a memory of one frame, to compare with."""
     size: str = "slim"
-    """Named size: base, slim, tiny or micro."""
+    """Named size: base, slim, tiny or micro. With --init DIR it is that decoder's."""
     causal: bool = True
     """Causal (streams exactly), or seeing a few latents to both sides."""
     init: Path | None = None
@@ -155,8 +155,8 @@ class EncodeConfig:
 class EvaluateConfig:
     """Decoders side by side on the same clips and the same teacher's latents."""
 
-    decoders: tuple[str, ...] = ()
-    """Decoder folders; the teacher itself is always the first row."""
+    decoders: Names = ()
+    """Decoder folders, separated by commas; the teacher itself is always the first row."""
     teacher: str | None = None
     """Wan VAE that encodes. None: the one that the first decoder names."""
     clips: Path | None = None
@@ -180,11 +180,14 @@ class EvaluateConfig:
     """TorchScript file of the I3D network that FVD is defined on; without it there is no FVD."""
     html: Path | None = None
     """A page with the table and strips of frames to look at."""
-    seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     out: Path | None = None
     """JSON file for the figures."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError("--count has to be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

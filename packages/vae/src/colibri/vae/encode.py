@@ -30,7 +30,7 @@ from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.core.wan.family import codec_of
 from colibri.vae.clips import DRAWS, Cut, Frames, Source, open_source, read_cut
 from colibri.vae.config import EncodeConfig
-from colibri.vae.load import EMBEDDED, load_teacher, teacher_folder
+from colibri.vae.load import EMBEDDED, load_teacher, read_config, teacher_folder
 from colibri.vae.losses import posterior_kl
 
 WORLD_CLIPS = 2000
@@ -97,7 +97,7 @@ def plan(config: EncodeConfig) -> str:
     source = open_source(config.clips, config.data_root, "train")
     cuts = _clips(config, source) * config.cuts
     folder = teacher_folder(config.teacher or EMBEDDED)
-    codec = codec_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    codec = codec_of(read_config(folder))
     height, width = config.crop
     shape = LatentShape.of(VideoShape(frames=config.frames, height=height, width=width), codec)
     values = shape.channels * shape.frames * shape.height * shape.width

@@ -6,20 +6,23 @@ before they are compared; figures are means over clips. LPIPS and FVD only with 
 """
 
 import itertools
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from colibri.core.errors import RowError, UserError
+from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole, write_text_whole
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames, to_pixels
+from colibri.core.wan.family import codec_of
 from colibri.vae import metrics
 from colibri.vae.adapter import check_teacher
-from colibri.vae.clips import centre_clip, open_source, refusal_log
+from colibri.vae.clips import RefusalLog, centre_clip, open_source
 from colibri.vae.config import EvaluateConfig
 from colibri.vae.decode import Plan, VideoDecoder
 from colibri.vae.fvd import Fvd, frechet_distance
@@ -27,6 +30,8 @@ from colibri.vae.load import load_decoder, load_teacher, teacher_folder
 from colibri.vae.lpips import Lpips
 from colibri.vae.report import Strip, page
 from colibri.vae.wan import WanCore
+
+log = logging.getLogger(__name__)
 
 STRIPS = 4
 """Clips shown on the page."""
@@ -70,6 +75,10 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     for path, decoder in zip(config.decoders, named, strict=True):
         check_teacher(decoder.teacher, vae_hash, f"the teacher {folder}, for {path},")
     vae = load_teacher(folder).to(device)
+    height, width = config.crop
+    LatentShape.of(
+        VideoShape(frames=config.frames, height=height, width=width), codec_of(vae.config)
+    )
     names, clips = _clips(config)
     lpips = Lpips.load(config.lpips_weights).to(device) if config.lpips_weights else None
     fvd = Fvd(config.fvd_weights, device) if config.fvd_weights else None
@@ -143,12 +152,13 @@ def table(rows: list[Row]) -> str:
 
 
 def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
-    """Names, and videos (1, 3, F, H, W) in [-1, 1]; unusable ones are noted beside the figures."""
+    """Names, and videos (1, 3, F, H, W) in [-1, 1]; unusable ones are counted in a line, and noted
+    beside the figures."""
     source = open_source(config.clips, config.data_root, "held-out")
-    refuse: Callable[[str, RowError], None] = lambda _name, _error: None  # noqa: E731
+    refused = RefusalLog(None)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        refuse = refusal_log(config.out.with_suffix(".refused.jsonl"))
+        refused = RefusalLog(config.out.with_suffix(".refused.jsonl"))
     names: list[str] = []
     clips: list[Tensor] = []
     for index in range(len(source)):
@@ -157,12 +167,16 @@ def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
         try:
             frames = source.read(index, config.frames, 0.0)
         except RowError as error:
-            refuse(source.name(index), error)
+            refused(source.name(index), error)
             continue
         names.append(source.name(index))
         clips.append(to_pixels(centre_clip(frames, config.crop)))
     if not clips:
         raise UserError(f"none of the {len(source)} clips can be used")
+    if refused.reasons:
+        counts = Counter(refused.reasons.values()).most_common()
+        said = ", ".join(f"{count} {reason}" for reason, count in counts)
+        log.warning("clips measured: %d; refused: %s", len(clips), said)
     return names, clips
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder
+from colibri.core.wan.folder import load_network
 from colibri.testbed.embedded import PREFIX, TEACHER, embedded_model
 from colibri.vae import forms, taehv
 from colibri.vae.decode import VideoDecoder
@@ -51,7 +52,7 @@ def decoder_files(folder: str | Path) -> tuple[Path, ...]:
     path = _inside(folder)
     if path.is_file():
         return (path,)
-    _config(path)
+    read_config(path)
     _check_weights(path)
     return (path / "config.json", *_files(path))
 
@@ -61,14 +62,14 @@ def load_teacher(source: str | Path, *, revision: str | None = None) -> Any:
     from diffusers import AutoencoderKLWan
 
     path = teacher_folder(source, revision=revision)
-    config = _config(path)
+    config = read_config(path)
     if config.get("_class_name") != "AutoencoderKLWan":
         raise UserError(
             f"{path} holds a {config.get('_class_name')}, not an AutoencoderKLWan",
             hint="a teacher has to be a Wan VAE",
         )
     _check_weights(path)
-    vae = AutoencoderKLWan.from_pretrained(path, torch_dtype=torch.float32)
+    vae = load_network(AutoencoderKLWan, path, torch_dtype=torch.float32)
     return vae.eval().requires_grad_(False)
 
 
@@ -105,13 +106,14 @@ def _inside(source: str | Path) -> Path:
 def _from_config(path: Path) -> VideoDecoder:
     from colibri.vae.turbo import CLASSES, TurboConfig, TurboDecoder
 
-    config = _config(path)
+    config = read_config(path)
     kind = config.get("_class_name")
     if kind == "LightVAE":
         from colibri.vae.adapter import LightVAE
 
         _check_weights(path)
-        return LightVAE.from_pretrained(path).video_decoder
+        light: LightVAE = load_network(LightVAE, path)
+        return light.video_decoder
     if kind == "AutoencoderKLWan":
         from colibri.vae.wan import WanCore
 
@@ -165,7 +167,8 @@ def _plain_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return inside or weights
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json of a folder. UserError where there is none, or it is no table."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -69,7 +69,7 @@ def losses(
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
     judged: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Every term by name, unweighted; terms of weight 0 are left out, but for L1."""
+    """Every term by name, unweighted; terms of weight 0 are left out, but for L1 and KL."""
     video = _wide(video)
     terms: dict[str, Tensor] = {"l1": l1(video, target.clip)}
     if config.temporal:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,18 +53,26 @@ def new_decoder(
         if config.init:
             from_teacher(decoder, teacher.vae)
         return decoder
+    start, named = read_start(config)
+    check_teacher(named, vae_hash, f"--teacher {config.teacher}")
+    return start.requires_grad_(True).train()
+
+
+def read_start(config: TrainConfig) -> tuple[LightDecoder | PreviewDecoder, Mapping[str, str]]:
+    """The decoder of --init DIR and the teacher that it names. UserError where it is not of the
+    kind that is trained."""
+    assert config.init is not None
     start = load_decoder(config.init)
-    check_teacher(start.teacher, vae_hash, f"--teacher {config.teacher}")
     if config.kind == "2d":
         if not isinstance(start.core, PreviewDecoder):
             raise UserError(f"--init {config.init} is no 2d decoder", hint="leave out --kind 2d")
-        return start.core.requires_grad_(True).train()
+        return start.core, start.teacher
     if not isinstance(start.core, LightDecoder):
         raise UserError(f"--init {config.init} is not one of our light decoders")
     if start.core.config.causal != config.causal:
         kind = "causal" if start.core.config.causal else "non-causal"
         raise UserError(f"--init {config.init} is {kind}", hint="set --causal to match")
-    return start.core.requires_grad_(True).train()
+    return start.core, start.teacher
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:

@@ -22,13 +22,13 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from colibri.core.errors import UserError
+from colibri.core.errors import RowError, UserError
 from colibri.core.progress import Progress
 from colibri.core.shards import write_whole
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames
 from colibri.vae import forms
 from colibri.vae.batches import Batch, Examples, to_tensor
-from colibri.vae.clips import centre_clip, open_source
+from colibri.vae.clips import DRAWS, Frames, centre_clip, open_source
 from colibri.vae.config import TrainConfig
 from colibri.vae.gan import PatchJudge, decoder_loss, judge_loss
 from colibri.vae.light import LightDecoder
@@ -47,7 +47,7 @@ class Trained:
     """What a run left."""
 
     folder: Path | None
-    """The decoder; None where it was stopped before the end."""
+    """The decoder; None where it was stopped before the end, or another process wrote it."""
     step: int
     sha256: str | None
     """Of the decoder's weights file."""
@@ -130,6 +130,7 @@ class _Run:
         config, main = self.config, self.accelerator.is_main_process
         progress = Progress("train", config.steps, log=config.out / "progress.jsonl")
         progress.add(self.step)
+        told = 0  # refused clips that the progress has counted
         last = min(config.steps, config.stop_after or config.steps)
         for step, batches in self.examples.steps(
             self.step,
@@ -144,11 +145,17 @@ class _Run:
                 if self.step % config.log_every == 0 or saving:
                     self._record(facts)
                     self.accelerator.log(facts, step=self.step)
-                if config.preview_every and self.step % config.preview_every == 0:
-                    self._preview()
                 if saving:
                     self._save()
-                progress.add(1, facts={name: round(value, 4) for name, value in facts.items()})
+                if config.preview_every and self.step % config.preview_every == 0:
+                    self._preview()
+                refused = len(self.examples.refused.reasons)
+                progress.add(
+                    1,
+                    refused=refused - told,
+                    facts={name: round(value, 4) for name, value in facts.items()},
+                )
+                told = refused
             if after_step:
                 after_step(self.step)
         if main:
@@ -277,8 +284,9 @@ class _Run:
     @torch.no_grad()
     def _preview(self) -> None:
         """Clip, teacher and averaged light decoder, one above the other."""
-        source = open_source(self.config.clips, self.config.data_root, "held-out")
-        frames = source.read(0, self.config.frames, 0.0)
+        frames = self._held_out()
+        if frames is None:
+            return
         clip = to_tensor([centre_clip(frames, self.config.crop)])
         clip = clip.to(self.accelerator.device, self.teacher.vae.dtype)
         latents = self.teacher.vae.encode(clip).latent_dist.mode()
@@ -290,6 +298,18 @@ class _Run:
         picture = Image.fromarray(np.concatenate(strips, axis=0))
         path = self.config.out / "previews" / f"step-{self.step:08d}.png"
         write_whole(path, lambda temporary: picture.save(temporary, format="PNG"))
+
+    def _held_out(self) -> Frames | None:
+        """The first held-out clip that can be used; None, and a line about it, without one."""
+        source = open_source(self.config.clips, self.config.data_root, "held-out")
+        tried = min(len(source), DRAWS)
+        for index in range(tried):
+            try:
+                return source.read(index, self.config.frames, 0.0)
+            except RowError as error:
+                self.examples.refused(source.name(index), error)
+        log.warning("no picture: none of %d held-out clips can be used", tried)
+        return None
 
     def _export(self) -> Trained:
         assert self.config.teacher is not None

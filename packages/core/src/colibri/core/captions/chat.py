@@ -101,7 +101,7 @@ class ChatEndpoint:
             max_retries=0,
             timeout=self._patience.timeout_s,
         )
-        self._last_success = self._started = time.monotonic()
+        self._last_success = time.monotonic()
         self._random = random.Random()  # spreads retries; decides no result
 
     async def answer(self, request: Request) -> Answer:

@@ -282,7 +282,7 @@ def _about(sentence: str, subjects: set[str]) -> bool:
 
 
 def _drop_what_breaks_a_rule(kept: list[str], original: str) -> list[str]:
-    """Sentences in which a rule still finds something go, the earliest finding first."""
+    """Sentences in which a rule still finds something go, one by one, in the order of the rules."""
     while kept:
         caption = " ".join(kept)
         findings: list[Finding] = []

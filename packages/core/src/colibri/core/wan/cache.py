@@ -120,17 +120,6 @@ class KVCache:
             new = tuple((k.without(start, end), v.without(start, end)) for k, v in new)
         return replace(self, frames=frames, tokens=tokens, layers=new)
 
-    def detached(self) -> "KVCache":
-        """The same without a graph behind it."""
-        layers = tuple(
-            (
-                replace(k, values_BSND=k.values_BSND.detach()),
-                replace(v, values_BSND=v.values_BSND.detach()),
-            )
-            for k, v in self.layers
-        )
-        return replace(self, layers=layers)
-
     def state(self) -> dict[str, Tensor]:
         """All of it as tensors by name, for a file that a killed run goes on from."""
         named = {"frames": torch.tensor([self.frames, self.tokens])}

@@ -164,7 +164,10 @@ def hash_vae_folder(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder} holds no safetensors weights")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{folder} has no config.json that can be read") from None
 
     def read() -> Iterable[tuple[str, Tensor]]:
         for file in files:

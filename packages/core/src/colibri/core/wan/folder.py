@@ -211,6 +211,7 @@ def save(model: WanModel, folder: Path, *, max_shard_size: str | None = None) ->
             path.chmod(0o755 if path.is_dir() else 0o644)
         if folder.exists():
             old = temporary.with_suffix(".old")
+            shutil.rmtree(old, ignore_errors=True)  # of a save that was killed
             os.replace(folder, old)
             os.replace(temporary, folder)
             shutil.rmtree(old)
@@ -254,10 +255,17 @@ def _load_weights(folder: Path, part: str, dtype: DType) -> Any:
             f"{folder} is quantised, which only `infer` loads", hint="give its source instead"
         )
     name = "dtype" if part == "text_encoder" else "torch_dtype"
-    kind = getattr(torch, dtype)
+    return load_network(network_class(part), folder, **{name: getattr(torch, dtype)})
+
+
+def load_network(kind: Any, folder: Path, **settings: Any) -> Any:
+    """A network of diffusers' or transformers' class `kind`, with `settings` of `from_pretrained`.
+
+    UserError in one sentence where weights are damaged, lacking, or of other shapes.
+    """
     try:
-        network, report = network_class(part).from_pretrained(
-            str(folder), output_loading_info=True, local_files_only=True, **{name: kind}
+        network, report = kind.from_pretrained(
+            str(folder), output_loading_info=True, local_files_only=True, **settings
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be loaded: {first_line(error)}") from None

@@ -20,8 +20,6 @@ class Traffic:
 
     asked: int = 0
     from_cache: int = 0
-    shared: int = 0
-    """Questions that another row was asking at that moment."""
     prompt_tokens: int = 0
     output_tokens: int = 0
     outstanding: int = 0
@@ -66,7 +64,6 @@ class Asker:
             self.traffic.from_cache += 1
             return known
         if key in self._waiting:
-            self.traffic.shared += 1
             return await asyncio.shield(self._waiting[key])
         if self._backend is None:
             raise UserError(

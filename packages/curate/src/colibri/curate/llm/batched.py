@@ -25,8 +25,6 @@ class Batched:
         self._waiting: dict[str, tuple[Request, asyncio.Future[Answer]]] = {}
         self._worker: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
-        self.strays = 0
-        """Answers to questions that nobody asks any more, or never asked."""
 
     async def answer(self, request: Request) -> Answer:
         """The answer to this very request. RowError: engine_failed where none came."""
@@ -62,7 +60,6 @@ class Batched:
             for key, answer in answers:
                 waiting = self._waiting.pop(key, None)
                 if waiting is None:
-                    self.strays += 1
                     log.warning("an answer came twice or unasked: %s", key)
                 elif isinstance(answer, RowError):
                     waiting[1].set_exception(answer)

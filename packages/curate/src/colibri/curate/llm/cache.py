@@ -42,14 +42,13 @@ class RequestCache:
             text=text, finish=finish, prompt_tokens=prompt_tokens, output_tokens=output_tokens
         )
 
-    def put(self, key: str, answer: Answer) -> bool:
-        """Keep the first answer to a request. False when there was one already."""
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep the first answer to a request."""
         with self._database:
-            cursor = self._database.execute(
+            self._database.execute(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
                 (key, answer.text, answer.finish, answer.prompt_tokens, answer.output_tokens),
             )
-        return cursor.rowcount == 1
 
     def __len__(self) -> int:
         count: int = self._database.execute("SELECT COUNT(*) FROM answers").fetchone()[0]

@@ -1,15 +1,16 @@
 """Can the judge be trusted? Known answers, the captions in the other order, a second opinion.
 
-Each check is asked in every run, so that a judge that drifts is seen.
+Each check is asked in every run, so that a judge that drifts is seen; again where the checked rows,
+the threshold or the second judge are others.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from colibri.core.errors import RowError
-from colibri.core.hashing import hash_text
+from colibri.core.hashing import hash_json, hash_text
 from colibri.curate.config import RunConfig
 from colibri.curate.llm import conversations
 from colibri.curate.llm.conversations import Ask, Model
@@ -42,9 +43,15 @@ ANCHORS: tuple[tuple[str, str, frozenset[str]], ...] = (
 """Original, caption, and the rules that this caption breaks: every judge has to see that."""
 
 
-def path(out: Path, phase_hash: str) -> Path:
-    """Where the checks of a judge's settings lie."""
-    return out / "state" / f"checks-{phase_hash[:16]}.json"
+def path(config: RunConfig, phase_hash: str, second: Model | None, checked: Sequence[Row]) -> Path:
+    """Where the checks lie that a judge's settings, a second judge and these rows have led to."""
+    identity = {
+        "judge": phase_hash,
+        "second_judge": None if second is None else second.record(),
+        "min_score": config.min_score,
+        "rows": [row["key"] for row in checked],
+    }
+    return config.out / "state" / f"checks-{hash_json(identity)[:16]}.json"
 
 
 def is_checked(row: Row, config: RunConfig) -> bool:
@@ -53,11 +60,6 @@ def is_checked(row: Row, config: RunConfig) -> bool:
         return False
     position = int(hash_text("check", str(config.seed), row["id"])[:13], 16) / 16**13
     return position < config.judge_check
-
-
-def judged(rows: Iterable[Row], config: RunConfig) -> Iterator[Row]:
-    """The checked rows."""
-    return (row for row in rows if is_checked(row, config))
 
 
 async def anchors(ask: Ask, model: Model) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class EngineConfig:
     tensor_parallel: int = 1
     """vllm: GPUs of one engine."""
     max_model_len: int = 4096
-    """vllm: longest prompt and answer together, in tokens."""
+    """vllm, transformers: longest prompt and answer together, in tokens."""
     quantization: str | None = None
     """vllm: e.g. awq, gptq, fp8. Without it: as the weights say."""
     gpu_memory_utilization: float = 0.90

@@ -11,12 +11,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from colibri.core.captions.chat import Backend
+from colibri.core.captions.chat import Answer, Backend, Request
 from colibri.core.errors import RowError, UserError
 from colibri.core.hashing import hash_json, hash_text
 from colibri.core.progress import Progress
@@ -81,6 +81,13 @@ class PhaseSet:
                 "--describer needs first frames, and --frame.reader none reads none",
                 hint="leave one of the two out",
             )
+        if config.second_judge != "rules":
+            if config.judge == "rules":
+                raise UserError(
+                    "--second-judge checks a language model, and the embedded judge is none",
+                    hint="leave it out, or pass --judge",
+                )
+            check_engine(config.second_judge, config.second_judge_llm, "--second-judge-llm")
 
     def rows(
         self, done: DoneRows, keys: set[str], columns: Sequence[str] | None = None
@@ -98,18 +105,18 @@ class PhaseSet:
             worked = max(worked, _work(self._config, phase, before, done, keys))
         return worked
 
-    def judge_checks(self) -> dict[str, Any] | None:
+    def judge_checks(self, done: DoneRows, keys: set[str]) -> dict[str, Any] | None:
         """What the checks of a judging model said; None for the embedded judge."""
         for phase in self.phases:
-            path = checks.path(self._config.out, phase.hash)
-            if phase.name == "judge" and path.exists():
-                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if _is_checked(phase):
+                checked = _checked(self._config, phase, self.rows(done, keys, ()))
+                found: dict[str, Any] = json.loads(checked.path.read_text(encoding="utf-8"))
                 return found
         return None
 
     def forget(self, reasons: Sequence[str]) -> int:
         """Drop results that were refused for one of `reasons`; they are asked with a new seed."""
-        retries = _Retries(self._config.out / "state" / "retries.json")
+        retries = Retries(self._config.out)
         count = 0
         for phase in self.phases:
             again = [
@@ -229,14 +236,15 @@ def _work(
                 yield row
 
     pending = sum(1 for _ in waiting(()))
-    check_rows = phase.name == "judge" and phase.kind != "rules"
-    if not pending and not (check_rows and not checks.path(config.out, phase.hash).exists()):
+    everything = partial(_joined, done, keys, (*before, phase), list(_TEXT))
+    if not pending and not (
+        _is_checked(phase) and not _checked(config, phase, everything()).path.exists()
+    ):
         return 0
-    kinds = {phase.kind, config.second_judge if check_rows else "rules"}
+    kinds = {phase.kind, config.second_judge if _is_checked(phase) else "rules"}
     with contextlib.ExitStack() as stack:
         if "vllm" in kinds and not config.from_cache:
             stack.enter_context(ray_session(config.ray_address, config.cpus))
-        everything = partial(_joined, done, keys, (*before, phase), list(_TEXT))
         asyncio.run(_converse(config, phase, waiting(columns), pending, everything))
     return pending
 
@@ -254,9 +262,10 @@ async def _converse(
     cache = RequestCache(config.request_cache or config.out / "state" / "requests.sqlite")
     backend: Backend | None = None
     if phase.kind != "rules" and not config.from_cache:
-        backend = open_backend(phase.kind, phase.model.name, phase.engine)
+        start = partial(open_backend, phase.kind, phase.model.name, phase.engine)
+        backend = start() if pending else _Late(start)
     ask = Asker(backend, cache)
-    retries = _Retries(config.out / "state" / "retries.json")
+    retries = Retries(config.out)
     talk = CONVERSATIONS[phase.name] if phase.kind != "rules" else EMBEDDED[phase.name]
     in_flight = phase.engine.in_flight
     if phase.engine.through == "ray-data":  # its passes want many rows, but pictures are large
@@ -270,7 +279,7 @@ async def _converse(
     try:
         finished = converse(rows, advance, in_flight=in_flight)
         await _commit(phase, finished, progress, ask)
-        if phase.name == "judge" and phase.kind != "rules":
+        if _is_checked(phase):
             await _check(config, phase, ask, everything, cache, backend)
             backend = None
     finally:
@@ -331,30 +340,26 @@ async def _check(
     backend: Backend | None,
 ) -> None:
     """Anchors, swapped order and a second judge; written beside the rows, read by the manifest."""
-    path = checks.path(config.out, phase.hash)
-    if path.exists():
-        if backend is not None:
-            await backend.close()
-        return
-    sample = [row for row in everything() if checks.is_checked(row, config)]
+    checked = _checked(config, phase, everything())
     try:
+        if checked.path.exists():
+            return
         anchors = await checks.anchors(ask, phase.model)
-        judged = await checks.verdicts(checks.judged(everything(), config), ask, phase.model)
-        swapped = await checks.verdicts(sample, ask, phase.model, swapped=True)
+        judged = await checks.verdicts(checked.rows, ask, phase.model)
+        swapped = await checks.verdicts(checked.rows, ask, phase.model, swapped=True)
     finally:
         if backend is not None:
             await backend.close()
     result = {"anchors": anchors, "order_swap": checks.agreement(judged, swapped, config.min_score)}
-    if config.second_judge != "rules":
-        check_engine(config.second_judge, config.second_judge_llm, "--second-judge-llm")
-        second = model_of(
-            config.second_judge, config.second_judge_model, config.second_judge_llm, config
-        )
+    second = checked.second
+    if second is not None:
         other = None
         if not config.from_cache:
-            other = open_backend(config.second_judge, second.name, config.second_judge_llm)
+            other = _Late(
+                partial(open_backend, config.second_judge, second.name, config.second_judge_llm)
+            )
         try:
-            seconds = await checks.verdicts(sample, Asker(other, cache), second)
+            seconds = await checks.verdicts(checked.rows, Asker(other, cache), second)
         finally:
             if other is not None:
                 await other.close()
@@ -362,7 +367,48 @@ async def _check(
             "model": second.record(),
             **checks.agreement(judged, seconds, config.min_score),
         }
-    write_json_whole(path, result)
+    write_json_whole(checked.path, result)
+
+
+def _is_checked(phase: Phase) -> bool:
+    return phase.name == "judge" and phase.kind != "rules"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checked:
+    """The rows that are judged twice, the second judge, and the file that tells what they said."""
+
+    rows: list[Row]
+    second: Model | None
+    path: Path
+
+
+def _checked(config: RunConfig, phase: Phase, rows: Iterator[Row]) -> _Checked:
+    sample = [row for row in rows if checks.is_checked(row, config)]
+    second = None
+    if config.second_judge != "rules":
+        second = model_of(
+            config.second_judge, config.second_judge_model, config.second_judge_llm, config
+        )
+    path = checks.path(config, phase.hash, second, sample)
+    return _Checked(rows=sample, second=second, path=path)
+
+
+class _Late:
+    """A backend that starts with the first question that the cache cannot answer."""
+
+    def __init__(self, start: Callable[[], Backend]) -> None:
+        self._start = start
+        self._backend: Backend | None = None
+
+    async def answer(self, request: Request) -> Answer:
+        if self._backend is None:
+            self._backend = self._start()
+        return await self._backend.answer(request)
+
+    async def close(self) -> None:
+        if self._backend is not None:
+            await self._backend.close()
 
 
 # ---- what is said ----
@@ -394,24 +440,24 @@ EMBEDDED: dict[str, Conversation] = {
 }
 
 
-@dataclass
-class _Retries:
+class Retries:
     """How often a person asked for a row to be done again: each time with other seeds."""
 
-    path: Path
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path.exists():
-            self.counts = json.loads(self.path.read_text(encoding="utf-8"))
+    def __init__(self, out: Path) -> None:
+        self._path = out / "state" / "retries.json"
+        self.counts: dict[str, dict[str, int]] = {}
+        if self._path.exists():
+            self.counts = json.loads(self._path.read_text(encoding="utf-8"))
 
     def add(self, phase: str, ids: Sequence[str]) -> None:
+        """Note that these rows are to be done again."""
         counts = self.counts.setdefault(phase, {})
         for id_ in ids:
             counts[id_] = counts.get(id_, 0) + 1
         if ids:
-            write_json_whole(self.path, self.counts)
+            write_json_whole(self._path, self.counts)
 
     def model(self, phase: Phase, id_: str) -> Model:
+        """Who is asked about a row."""
         again = self.counts.get(phase.name, {}).get(id_, 0)
         return phase.model.again(again) if again else phase.model

@@ -13,7 +13,7 @@ from colibri.curate.config import RunConfig
 from colibri.curate.llm.ask import Asker, Traffic
 from colibri.curate.llm.cache import RequestCache
 from colibri.curate.llm.engines import open_backend
-from colibri.curate.llm.phases import CONVERSATIONS, EMBEDDED, Phase
+from colibri.curate.llm.phases import CONVERSATIONS, EMBEDDED, Phase, Retries
 
 Row = dict[str, Any]
 
@@ -37,10 +37,10 @@ def try_phase(config: RunConfig, phase: Phase, rows: Sequence[Row], *, chunks: i
     with contextlib.ExitStack() as stack:
         if phase.kind == "vllm":
             stack.enter_context(ray_session(config.ray_address, config.cpus))
-        return asyncio.run(_try(phase, rows, chunks))
+        return asyncio.run(_try(phase, rows, chunks, Retries(config.out)))
 
 
-async def _try(phase: Phase, rows: Sequence[Row], chunks: int) -> Trial:
+async def _try(phase: Phase, rows: Sequence[Row], chunks: int, retries: Retries) -> Trial:
     began = time.perf_counter()
     backend = None
     if phase.kind != "rules":
@@ -51,7 +51,7 @@ async def _try(phase: Phase, rows: Sequence[Row], chunks: int) -> Trial:
 
     async def one(row: Row, ask: Asker) -> None:
         try:
-            results[row["id"]] = await talk(row, ask, phase.model)
+            results[row["id"]] = await talk(row, ask, retries.model(phase, row["id"]))
         except RowError as error:
             results[row["id"]] = {"reason": error.reason, "error": error.message}
 

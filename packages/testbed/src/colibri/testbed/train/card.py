@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from colibri.core.config import from_table
 from colibri.testbed.train.dit import DitPart, DitRecipe
 from colibri.testbed.train.family import (
     FamilyScores,
@@ -43,7 +44,9 @@ def write_card(folder: Path, *, videos: int = 32, steps: int = 50) -> str:
         of = "prompts (half of them from an image)" if len(tables) > 2 else "prompts"
         scores = f"{videos} {of}:\n\n{score_table(tables)}"
     training = json.loads((folder / "training.json").read_text())
-    vae, dit = VaeRecipe(), DitRecipe()
+    where = str(folder / "training.json")
+    vae = from_table(VaeRecipe, training.get("vae", {}), where=where)
+    dit = from_table(DitRecipe, training.get("dit", {}), where=where)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
     name, layout = (
         ("tiny-ti2v", "Wan2.2-TI2V")

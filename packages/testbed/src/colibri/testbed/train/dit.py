@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast
 
+from colibri.core.config import to_table
+from colibri.core.shards import write_json_whole
 from colibri.testbed import captions
 from colibri.testbed.score import Score, score
 from colibri.testbed.small import PAIRS, Part, small_clip
@@ -160,6 +162,7 @@ def train_dit(out: Path, recipe: DitRecipe, *, say: Callable[[str], None] = prin
     first = load_training(out, both, optimisers)
     steps = sum(part.steps for part in recipe.parts)
     note_length(out, steps)
+    write_json_whole(out / "recipe.json", to_table(recipe))
     began = saved = time.monotonic()
     losses = []
     for step in range(first, steps):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,11 +96,16 @@ def save_family(vae: Path, dit: Path, out: Path, *, seed: int = 0) -> Path:
         vae=autoencoder.half().eval(),
     )
     wan.save(model, out, max_shard_size=MAX_SHARD_SIZE)
-    lengths = {"dit": lengths_of(dit) or [steps]}
-    if (vae / "training.json").exists():
-        lengths |= json.loads((vae / "training.json").read_text("utf-8"))
-    write_json_whole(out / "training.json", {"seed": seed, "lengths": lengths})
+    training = _read(vae / "training.json")
+    training["lengths"] = {"dit": lengths_of(dit) or [steps], **training.get("lengths", {})}
+    training |= {"seed": seed, "dit": _read(dit / "recipe.json")}
+    write_json_whole(out / "training.json", training)
     return out
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return found
 
 
 def pack(source: Path, out: Path, *, shared: bool) -> Path:

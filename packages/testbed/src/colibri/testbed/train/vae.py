@@ -22,6 +22,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm, patchi
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from colibri.core.config import to_table
 from colibri.core.shards import write_json_whole
 from colibri.testbed.score import score
 from colibri.testbed.small import small_clip
@@ -124,7 +125,8 @@ def train_vae(out: Path, recipe: VaeRecipe, *, say: Callable[[str], None] = prin
         _train_part(part, out, vae, code, bank, held, recipe, say)
         finish_vae(vae, code, bank, out / "vae")
         lengths = {part: lengths_of(out / part) for part in ("decoder", "encoder")}
-        write_json_whole(out / "vae" / "training.json", lengths)
+        made = {"lengths": lengths, "vae": to_table(recipe)}
+        write_json_whole(out / "vae" / "training.json", made)
     say(f"vae held-out: {reconstruction_report(vae, held)}")
     return out / "vae"
 

@@ -1,13 +1,13 @@
-"""The seed's tables 1 to 3 in the small world: text, first frame, and seconds.
+"""The published tables 1 to 3 in the small world: text, first frame, and seconds.
 
 `t2v` scores teacher and student on held-out prompts as people and captioners write them, as they
 are and rewritten under the caption rules by `infer`'s rule engine. `i2v` gives them a first frame
 and measures whether subject and background stay as they are in it. `runtime` times a whole video:
 the teacher as its folder says, the student, and the student with a light decoder, by turns.
 
-    python benchmarks/seed_tables.py t2v --seeds 0,1,2
-    python benchmarks/seed_tables.py i2v --student FOLDER --seeds 0,1,2
-    python benchmarks/seed_tables.py runtime --student FOLDER --decoder FOLDER
+    python benchmarks/published_tables.py t2v --seeds 0,1,2
+    python benchmarks/published_tables.py i2v --student FOLDER --seeds 0,1,2
+    python benchmarks/published_tables.py runtime --student FOLDER --decoder FOLDER
 
 Rows whose model is not there are left out, and named in the file of figures.
 """
@@ -32,7 +32,7 @@ from colibri.testbed.embedded import PREFIX, STUDENT, TEACHER
 from colibri.testbed.score import Pixels, Score, read, score
 from colibri.testbed.small import small_clip
 from colibri.testbed.world import Scene
-from rows import Found, kept, make_table, names_of, row_parser
+from rows import Found, command, kept, make_table, names_of, row_parser
 from sampling import Way, folder_of, own_way, sampled, weights_hash
 
 PROMPT = "a red circle moves left over a blue background"
@@ -52,13 +52,13 @@ def main() -> None:
     """The table that the first word names."""
     tables = {"t2v": _t2v, "i2v": _i2v, "runtime": _runtime}
     if len(sys.argv) < 2 or sys.argv[1] not in tables:
-        raise SystemExit(f"usage: seed_tables.py {{{','.join(tables)}}} ...; --help tells more")
+        raise SystemExit(f"usage: {sys.argv[0]} {{{','.join(tables)}}} ...; --help tells more")
     name = sys.argv.pop(1)
     tables[name](name)
 
 
 def _parser(name: str, rows: Sequence[str]) -> argparse.ArgumentParser:
-    parser = row_parser(__doc__, rows, work=f"out/seed-tables/{name}", out=f"{name}.json")
+    parser = row_parser(__doc__, rows, work=f"out/published-tables/{name}", out=f"{name}.json")
     parser.add_argument("--model", default=PREFIX + TEACHER, help="the teacher (%(default)s)")
     parser.add_argument("--student", default=PREFIX + STUDENT, help="folder (%(default)s)")
     parser.add_argument("--steps", type=int, help="of the teacher; without it as its folder says")
@@ -97,10 +97,7 @@ def _table(
     **more: Any,
 ) -> None:
     """`make_table` of the rows whose `parts` are there."""
-    try:
-        there = Places(folders={}, missing={}) if arguments.plan else places()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    there = Places(folders={}, missing={}) if arguments.plan else places()
     names = names_of(arguments, parts)
     lacking = {
         name: there.missing[part] for name in names for part in parts[name] if part in there.missing
@@ -457,4 +454,4 @@ def _quiet(_line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)
