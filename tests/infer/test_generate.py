@@ -10,11 +10,11 @@ import pytest
 import torch
 from colibri.core.latents import read_latents
 from colibri.core.schedule import FlowSchedule
-from colibri.core.video import read_frames
 from colibri.infer.config import I2vConfig, RenderConfig, ReplayConfig, T2vConfig
 from colibri.infer.generate import Rendered, generate, plan
 from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
+from infer_toys import frames_of
 from PIL import Image
 
 PROMPT = "a red circle moves left"
@@ -27,11 +27,6 @@ def settings(model: Path, out: Path, **more: object) -> T2vConfig:
 
 def quiet(_: str) -> None:
     return
-
-
-def frames_of(video: Path) -> np.ndarray:
-    with video.open("rb") as file:
-        return np.stack(list(read_frames(file)))
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,13 @@ from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
 from colibri.infer.settings import make_recipes
 from colibri.infer.stream import decoded_blocks
+from colibri.testbed.embedded import LIGHT, PREFIX
 from colibri.vae import load_decoder
 from colibri.vae import taehv as taehv_module
 from colibri.vae.adapter import LightVAE
 from colibri.vae.light import light_config
 from colibri.vae.taehv import PreviewDecoder
+from infer_toys import frames_of
 from PIL import Image
 
 PROMPT = "a red circle moves left"
@@ -375,3 +377,16 @@ def test_blocks_in_a_stream_are_the_whole_up_to_rounding(
     streamed = list(decoded_blocks(vae, pieces, source.family))
     assert [len(frames) for frames in streamed] == [1, 12, 12, 12, 12]
     assert np.abs(np.concatenate(streamed).astype(int) - whole).max() <= 1
+
+
+def test_the_embedded_decoder_shows_what_its_teacher_shows(tmp_path: Path) -> None:
+    """The student that is infer's default, its frames by both decoders."""
+    given: dict[str, Any] = {"prompt": "a red circle moves left", "device": "cpu"}
+    frames = []
+    for decoder in (None, PREFIX + LIGHT):
+        config = T2vConfig(**given, out=tmp_path / str(decoder), decoder=decoder)
+        (made,) = generate(config, say=quiet)
+        assert (made.recipe.decoder is None) == (decoder is None)
+        frames.append(frames_of(made.video))
+    error = np.square(frames[0] / 255.0 - frames[1] / 255.0).mean()
+    assert -10 * np.log10(error) > 30

@@ -18,7 +18,6 @@ import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
-from colibri.core.video import read_frames
 from colibri.core.wan.family import TINY_T2V, Causal
 from colibri.core.wan.model import build_part
 from colibri.core.wan.text import word_tokenizer
@@ -32,6 +31,7 @@ from colibri.infer.long_recipe import Rollout
 from colibri.infer.long_stream import BlockWritten
 from colibri.infer.recipe import read_video
 from colibri.infer.replay import replay
+from infer_toys import frames_of
 from PIL import Image
 
 PROMPT = "a red circle moves left"
@@ -60,11 +60,6 @@ def settings(model: Path, out: Path, **more: Any) -> LongConfig:
 
 def quiet(_: str) -> None:
     return
-
-
-def frames_of(video: Path) -> np.ndarray:
-    with video.open("rb") as file:
-        return np.stack(list(read_frames(file)))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
-from colibri.core.video import read_frames
 from colibri.core.wan.family import WAN22_TI2V_5B
 from colibri.infer import decode as decoding
 from colibri.infer import denoise as denoising
@@ -27,6 +26,7 @@ from colibri.infer.models import Machine, Source
 from colibri.infer.quantize import about_as, quantize
 from colibri.infer.recipe import Recipe
 from colibri.infer.settings import make_recipes
+from infer_toys import frames_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -51,11 +51,6 @@ def planned(model: Path, **more: object) -> tuple[Source, Machine, Recipe]:
     machine = models.choose_machine("cpu", config.dtype, config.vae_dtype)
     (one,) = make_recipes(config, [job_of(PROMPT, 0)], source, machine, say=quiet)
     return source, machine, one.recipe
-
-
-def frames_of(video: Path) -> np.ndarray:
-    with video.open("rb") as file:
-        return np.stack(list(read_frames(file)))
 
 
 def allocated(run: Callable[[], object]) -> int:

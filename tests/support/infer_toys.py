@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from colibri.core.video import read_frames
 from colibri.infer.config import T2vConfig
 
 
@@ -15,6 +17,12 @@ def settings(model: Path, out: Path, **more: object) -> T2vConfig:
 
 def quiet(_: str) -> None:
     """Says nothing."""
+
+
+def frames_of(video: Path) -> np.ndarray:
+    """All frames, (frames, height, width, 3)."""
+    with video.open("rb") as file:
+        return np.stack(list(read_frames(file)))
 
 
 def own_module(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
