@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from colibri.core.config import load_toml
-from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole
 from colibri.core.wan.family import codec_of
@@ -96,8 +95,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--decoder",
-        default=PREFIX + LIGHT,
-        help="a light decoder to measure beside them: folder or name (%(default)s, if it is there)",
+        help="a light decoder of the teacher to measure beside them: folder or name; without it "
+        f"and without --teacher {PREFIX + LIGHT}",
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vae_table.json"))
     parser.add_argument("--plan", action="store_true", help="say what would be done, and stop")
@@ -155,20 +154,15 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
             assert trained.folder is not None
             folders[name, seed] = trained.folder
             spent[name, seed] = steps, clock.median
-    if shipped := _shipped(arguments.decoder):
-        folders[SHIPPED, 0], spent[SHIPPED, 0] = shipped, (None, None)
+    if arguments.decoder is None and arguments.teacher is None:
+        arguments.decoder = PREFIX + LIGHT
+    if arguments.decoder:
+        folders[SHIPPED, 0], spent[SHIPPED, 0] = _folder(arguments.decoder), (None, None)
     _measure(arguments, teacher, names, folders, spent)
 
 
-def _shipped(decoder: str) -> Path | None:
-    """The folder of --decoder; an embedded one may be missing, which is said."""
-    if not decoder.startswith(PREFIX):
-        return Path(decoder)
-    try:
-        return embedded_model(decoder)
-    except UserError as error:
-        print(f"{SHIPPED}: left out, {error.message}")
-        return None
+def _folder(decoder: str) -> Path:
+    return embedded_model(decoder) if decoder.startswith(PREFIX) else Path(decoder)
 
 
 class _Clock:
