@@ -167,9 +167,10 @@ TABLES = (
     Table(
         name="vae_table",
         title="Table 4: decoders",
-        says="Ours: held-out rendered clips, all decoders trained alike; memory of one long video. "
-        "Published: UCF-101 at 256x256, seconds and memory of 121 frames of 1280x704. LPIPS and "
-        "FVD need their real weights and stand in rows of full-size models only.",
+        says="Ours: held-out rendered clips, all decoders but the shipped one trained alike; "
+        "memory of one long video. Published: UCF-101 at 256x256, seconds and memory of 121 frames "
+        "of 1280x704. LPIPS and FVD need their real weights and stand in rows of full-size models "
+        "only.",
         command="python benchmarks/vae_table.py --seconds 600",
         columns=(
             Column(head="LPIPS", of=_at("lpips"), want="lower", theirs="lpips", digits=4),
