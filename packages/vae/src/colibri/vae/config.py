@@ -59,8 +59,8 @@ class TrainConfig:
     causal: bool = True
     """Causal (streams exactly), or seeing a few latents to both sides."""
     init: Path | None = None
-    """What to start from instead of random weights: the folder of a light decoder, or the word
-    teacher for the teacher's own channels."""
+    """What to start from instead of random weights: a light decoder (its folder, or embedded:NAME),
+    or the word teacher for the teacher's own channels."""
     frames: int = 17
     crop: Size = (256, 256)
     batch: int = 1
