@@ -336,8 +336,8 @@ def _time_by_turns(arguments: argparse.Namespace, done: dict[str, Found]) -> Non
             )
             if folder.is_dir():
                 speed = _frames_per_s(arguments, folder, sink=row.sink if row else None)
-                found.setdefault(key, [])
-                found[key] += [speed] * bool(counted)
+                if counted:
+                    found.setdefault(key, []).append(speed)
     for key, one in done.items():
         one.pop("frames_per_s", None)
         if key in found:

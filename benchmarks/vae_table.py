@@ -21,7 +21,7 @@ from colibri.core.config import load_toml
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole
 from colibri.core.wan.family import codec_of
-from colibri.testbed.embedded import LIGHT, PREFIX, embedded_model
+from colibri.testbed.embedded import LIGHT, PREFIX
 from colibri.vae.bench import DiffusersCore, counted_flops, peak_bytes
 from colibri.vae.cli import TINY_RECIPE
 from colibri.vae.config import EncodeConfig, EvaluateConfig, LossConfig, TrainConfig
@@ -31,6 +31,7 @@ from colibri.vae.evaluate import Row, evaluate
 from colibri.vae.load import EMBEDDED, load_decoder, load_teacher
 from colibri.vae.train import train
 from rows import about, command
+from sampling import folder_of
 
 CALIBRATION = 8
 """Steps that are timed to find how many fit into the seconds; the first two are not counted."""
@@ -157,12 +158,8 @@ def run(arguments: argparse.Namespace, names: list[str]) -> None:
     if arguments.decoder is None and arguments.teacher is None:
         arguments.decoder = PREFIX + LIGHT
     if arguments.decoder:
-        folders[SHIPPED, 0], spent[SHIPPED, 0] = _folder(arguments.decoder), (None, None)
+        folders[SHIPPED, 0], spent[SHIPPED, 0] = folder_of(arguments.decoder), (None, None)
     _measure(arguments, teacher, names, folders, spent)
-
-
-def _folder(decoder: str) -> Path:
-    return embedded_model(decoder) if decoder.startswith(PREFIX) else Path(decoder)
 
 
 class _Clock:

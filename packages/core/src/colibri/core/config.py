@@ -68,6 +68,18 @@ def parse(
 ) -> ConfigT:
     """`kind` from its defaults, then the TOML file, then the flags in `argv`."""
     default = load_toml(kind, toml) if toml else None
+    return parse_over(kind, argv, default, prog=prog, description=description)
+
+
+def parse_over(
+    kind: type[ConfigT],
+    argv: Sequence[str],
+    default: ConfigT | None,
+    *,
+    prog: str,
+    description: str,
+) -> ConfigT:
+    """`default`, or without it `kind`'s own defaults, then the flags in `argv`."""
     parsed: ConfigT = tyro.cli(  # type: ignore[assignment]
         kind,
         args=list(argv),

@@ -12,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from colibri.core.config import from_table, load_toml, parse
+from colibri.core.config import from_table, load_toml, parse, parse_over
 from colibri.core.errors import UserError
 from colibri.distill.config import TrainConfig
 
@@ -50,15 +48,13 @@ def read_stages(
     stages = {}
     for name, table in zip(names, tables, strict=True):
         default = from_table(TrainConfig, _over(base, table), where=f"{toml}, stage {name}")
-        stages[name] = tyro.cli(
+        stages[name] = parse_over(
             TrainConfig,
-            args=[*everywhere, *by_stage.get(name, [])],
+            [*everywhere, *by_stage.get(name, [])],
+            default,
             prog=prog,
             description=f"{description} This recipe has the stages {', '.join(names)}; "
             "--stages.NAME.FLAG is for one of them.",
-            default=default,
-            # as core.config.parse does
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.DisallowNone),
         )
     if len({stage.out for stage in stages.values()}) > 1:
         raise UserError(f"{toml}: all stages lie in one --out")

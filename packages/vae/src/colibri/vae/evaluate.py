@@ -155,10 +155,9 @@ def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
     """Names, and videos (1, 3, F, H, W) in [-1, 1]; unusable ones are counted in a line, and noted
     beside the figures."""
     source = open_source(config.clips, config.data_root, "held-out")
-    refused = RefusalLog(None)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        refused = RefusalLog(config.out.with_suffix(".refused.jsonl"))
+    refused = RefusalLog(config.out and config.out.with_suffix(".refused.jsonl"))
     names: list[str] = []
     clips: list[Tensor] = []
     for index in range(len(source)):
