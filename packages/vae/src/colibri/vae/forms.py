@@ -1,4 +1,4 @@
-"""How a light decoder's convolutions run on a device: 3D or summed 2D, channels first or last.
+"""How a light decoder's convolutions run on a device: 3D or 2D, channels first or last.
 
 All forms give the same video up to rounding; which is fastest differs by device and width, often by
 several times. `fastest` times them, `usual` is the choice without a clock.
@@ -32,7 +32,7 @@ CHOICES = tuple(
 )
 
 NARROW = 64
-"""Below this last width a CPU's 3D convolutions lose to sums of 2D ones: 4 times forward at width
+"""Below this last width a CPU's 3D convolutions lose to 2D ones: 6 times forward at width
 24, while at width 64 they win (torch 2.13, one thread, float32)."""
 
 

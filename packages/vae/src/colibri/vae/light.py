@@ -23,7 +23,7 @@ FULL_STAGES = 2
 """Stages at the end with full 3D convolutions."""
 
 Form = Literal["3d", "2d"]
-"""One 3D convolution, or a sum of 2D ones on shifted frames; equal to rounding."""
+"""3D convolutions, or 2D ones on shifted frames; equal to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,8 +294,9 @@ class Conv(nn.Module):
         """As many frames out as in."""
         if self.before:
             past = None if cache is None else cache.frames.get(self.name)
-            if past is None:
-                past = x.new_zeros(x.shape[0], x.shape[1], self.before, *x.shape[3:])
+            if past is None:  # channels last, or what they are joined to would lose that layout
+                past = x.new_zeros(x.shape[0], self.before, *x.shape[3:], x.shape[1])
+                past = past.movedim(-1, 1)
             parts = [past, x] + [x[:, :, -1:]] * self.after
             x = torch.cat(parts, dim=2)
             if cache is not None:
@@ -318,32 +319,34 @@ class Norm(nn.Module):
 
 
 def shuffle(x: Tensor, time: int, space: int) -> Tensor:
-    """Channels (C, time, space, space) to the grid: (B, C, T * time, H * space, W * space)."""
+    """Channels (C, time, space, space) to the grid: (B, C, T * time, H * space, W * space), laid
+    out channels last."""
     if time == space == 1:
         return x
     batch, channels, frames, rows, columns = x.shape
     channels //= time * space**2
-    x = x.reshape(batch, channels, time, space, space, frames, rows, columns)
+    x = x.movedim(1, -1).reshape(batch, frames, rows, columns, channels, time, space, space)
     x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(batch, channels, frames * time, rows * space, columns * space)
+    return x.reshape(batch, frames * time, rows * space, columns * space, channels).movedim(-1, 1)
 
 
 def conv_as_2d(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """`conv(x)` as a sum of 2D convolutions on shifted frames; for devices with slow 3D ones."""
-    batch, channels, frames, rows, columns = x.shape
-    time = conv.kernel_size[0]
-    out_frames = frames - time + 1
+    """`conv(x)` by 2D convolutions, for devices with slow 3D ones: a full convolution takes the
+    frames that it sees as more channels, a depthwise one is a sum over them."""
+    time, rows, columns = conv.kernel_size[0], *x.shape[3:]
+    frames = x.shape[2] - time + 1
+    shifted = [x[:, :, shift : shift + frames].movedim(1, -1) for shift in range(time)]
+    weights = list(conv.weight.unbind(2))
+    if conv.groups == 1:
+        shifted, weights = [torch.cat(shifted, dim=-1)], [torch.cat(weights, dim=1)]
     total: Tensor | None = None
-    for shift in range(time):
-        part = x[:, :, shift : shift + out_frames].transpose(1, 2)
-        part = part.reshape(batch * out_frames, channels, rows, columns)
-        bias = conv.bias if shift == 0 else None
-        term = functional.conv2d(
-            part, conv.weight[:, :, shift], bias, padding=conv.padding[1:], groups=conv.groups
-        )
+    for part, weight in zip(shifted, weights, strict=True):
+        flat = part.reshape(-1, rows, columns, part.shape[-1]).movedim(-1, 1)
+        bias = conv.bias if total is None else None
+        term = functional.conv2d(flat, weight, bias, padding=conv.padding[1:], groups=conv.groups)
         total = term if total is None else total + term
     assert total is not None
-    return total.reshape(batch, out_frames, -1, rows, columns).transpose(1, 2)
+    return total.movedim(1, -1).reshape(x.shape[0], frames, rows, columns, -1).movedim(-1, 1)
 
 
 def _repeat_outputs(step: nn.Conv3d, times: int) -> None:
