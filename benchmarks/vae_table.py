@@ -29,6 +29,7 @@ from colibri.vae.decode import Plan
 from colibri.vae.encode import encode
 from colibri.vae.evaluate import Row, evaluate
 from colibri.vae.load import EMBEDDED, load_decoder, load_teacher
+from colibri.vae.setup import TEACHER
 from colibri.vae.train import train
 from rows import about, command
 from sampling import folder_of
@@ -45,15 +46,22 @@ class Variant:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+WARM: dict[str, Any] = {"init": TEACHER, "losses": LossConfig(features=0, temporal=0.25)}
+"""What the terms' table speaks for: the teacher's channels to start from, and none of its features,
+which take as long as the rest of a step."""
+
 DECODERS = {
     "2d": Variant(label="2D (TAEHV's form), tiny", changes={"kind": "2d"}),
     "tiny": Variant(label="light tiny, causal"),
     "tiny-both": Variant(label="light tiny, non-causal", changes={"causal": False}),
-    "micro": Variant(label="light micro, causal", changes={"size": "micro"}),
-    "micro-both": Variant(
-        label="light micro, non-causal", changes={"size": "micro", "causal": False}
+    "warm": Variant(label="warm tiny, causal", changes=WARM),
+    "warm-both": Variant(label="warm tiny, non-causal", changes=WARM | {"causal": False}),
+    "warm-micro": Variant(label="warm micro, causal", changes=WARM | {"size": "micro"}),
+    "warm-micro-both": Variant(
+        label="warm micro, non-causal", changes=WARM | {"size": "micro", "causal": False}
     ),
 }
+"""tiny and tiny-both learn from all terms of the recipe, from random weights."""
 
 LOSSES = {
     "no-features": Variant(label="without features", changes={"losses": LossConfig(features=0)}),
@@ -67,7 +75,7 @@ LOSSES = {
     ),
     "multiscale": Variant(label="and multi-scale", changes={"losses": LossConfig(multiscale=1.0)}),
     "gan": Variant(label="and a GAN", changes={"losses": LossConfig(gan=0.02)}),
-    "from-teacher": Variant(label="from the teacher's channels", changes={"init": Path("teacher")}),
+    "from-teacher": Variant(label="from the teacher's channels", changes={"init": TEACHER}),
 }
 """Each against the row `tiny`."""
 

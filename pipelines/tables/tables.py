@@ -167,10 +167,10 @@ TABLES = (
     Table(
         name="vae_table",
         title="Table 4: decoders",
-        says="Ours: held-out rendered clips, all decoders but the shipped one trained alike; "
-        "memory of one long video. Published: UCF-101 at 256x256, seconds and memory of 121 frames "
-        "of 1280x704. LPIPS and FVD need their real weights and stand in rows of full-size models "
-        "only.",
+        says="Ours: held-out rendered clips, all decoders but the shipped one trained for the same "
+        "time; memory of one long video. Published: UCF-101 at 256x256, seconds and memory of 121 "
+        "frames of 1280x704. LPIPS and FVD need their real weights and stand in rows of full-size "
+        "models only.",
         command="python benchmarks/vae_table.py --seconds 600",
         columns=(
             Column(head="LPIPS", of=_at("lpips"), want="lower", theirs="lpips", digits=4),
@@ -190,8 +190,10 @@ TABLES = (
             "2d": ("2D, TAEHV's form", "TAEW2.2"),
             "tiny": ("light, causal", None),
             "tiny-both": ("light, non-causal", "Hummingbird-XT's"),
-            "micro": ("light and smaller, causal", None),
-            "micro-both": ("light and smaller, non-causal", None),
+            "warm": ("from the teacher's channels, without features: causal", None),
+            "warm-both": ("the same, non-causal", None),
+            "warm-micro": ("the same, smaller, causal", None),
+            "warm-micro-both": ("the same, smaller, non-causal", None),
         },
         units={
             "lpips": "LPIPS",
