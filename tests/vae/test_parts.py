@@ -275,6 +275,10 @@ def test_every_kind_is_measured_and_fast_wan_does_less_work() -> None:
         assert row.tflop_per_s == pytest.approx(row.tflop / row.seconds)
     assert rows["fast-wan"].tflop < rows["diffusers-wan"].tflop
     assert rows["light"].tflop < rows["fast-wan"].tflop
+    assert "channels" in rows["light"].form
+    assert rows["light"].slowest_form is not None
+    assert rows["light"].slowest_form >= 1
+    assert not rows["fast-wan"].form
 
 
 def test_bench_runs_each_in_a_process_and_tells_what_fails(

@@ -60,6 +60,10 @@ class Measured:
     at once in tensors, without weights."""
     device: str = ""
     torch: str = ""
+    form: str = ""
+    """How a light decoder's convolutions ran: of all ways the fastest here."""
+    slowest_form: float | None = None
+    """Time of the slowest way over that of the fastest, for two small latents."""
 
 
 def bench(config: BenchConfig, *, say: Callable[[str], None] = print) -> list[Measured]:
@@ -113,6 +117,10 @@ def measure(config: BenchConfig, name: str, frames: int) -> Measured:
     core = _core(name, family, config, device, dtype)
     if core.codec != family.codec:
         raise UserError(f"{name} is not for the latents of {config.family}")
+    ways: dict[forms.Choice, float] = {}
+    if isinstance(core, LightDecoder):
+        some = torch.randn((1, shape.channels, 2, 8, 8), device=device, dtype=dtype)
+        ways = forms.fastest(core, some)
     work = _work(name, core, shape)
     decode = _decode(name, core, config.chunk)
     size = (1, shape.channels, shape.frames, shape.height, shape.width)
@@ -139,6 +147,8 @@ def measure(config: BenchConfig, name: str, frames: int) -> Measured:
         peak_mb=peak_bytes(lambda: decode(latents), device) / 1e6,
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         torch=torch.__version__,
+        form=str(min(ways, key=ways.__getitem__)) if ways else "",
+        slowest_form=max(ways.values()) / min(ways.values()) if ways else None,
     )
 
 
@@ -196,11 +206,7 @@ def _core(
     core: Any
     if name in ("light-causal", "light"):
         core = LightDecoder(light_config(config.light, family.vae, causal=name == "light-causal"))
-        core.to(device, dtype).eval().requires_grad_(False)
-        some = torch.randn((1, core.codec.channels, 2, 8, 8), device=device, dtype=dtype)
-        forms.fastest(core, some)
-        return core
-    if name == "2d":
+    elif name == "2d":
         core = PreviewDecoder.sized(config.light, family.codec, family.stats)
     elif name in KINDS:
         from diffusers import AutoencoderKLWan

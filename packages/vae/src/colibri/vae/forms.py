@@ -24,6 +24,10 @@ class Choice:
     depthwise: Form
     channels_last: bool
 
+    def __str__(self) -> str:
+        layout = "channels last" if self.channels_last else "channels first"
+        return f"full {self.dense}, depthwise {self.depthwise}, {layout}"
+
 
 FORMS: tuple[Form, ...] = ("3d", "2d")
 CHOICES = tuple(
@@ -32,8 +36,8 @@ CHOICES = tuple(
 )
 
 NARROW = 64
-"""Below this last width a CPU's 3D convolutions lose to 2D ones: 6 times forward at width
-24, while at width 64 they win (torch 2.13, one thread, float32)."""
+"""Below this last width a CPU's 3D convolutions lose to 2D ones, by several times at width 24; from
+here on they win (torch 2.13, one thread, float32; `vae bench --out` notes what is fastest)."""
 
 
 def usual(decoder: LightDecoder, device: str) -> Choice:
