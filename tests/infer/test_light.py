@@ -30,7 +30,7 @@ from colibri.infer.replay import replay
 from colibri.infer.settings import make_recipes
 from colibri.infer.stream import decoded_blocks
 from colibri.testbed.embedded import LIGHT, PREFIX
-from colibri.vae import load_decoder
+from colibri.vae import forms, load_decoder
 from colibri.vae import taehv as taehv_module
 from colibri.vae.adapter import LightVAE
 from colibri.vae.light import light_config
@@ -122,6 +122,19 @@ def test_the_frames_are_the_decoders_and_the_recipe_names_it(
     raw = models.find_model(str(ti2v)).family.stats.unnormalise(latents)
     video = load_decoder(decoders["causal"]).decode(raw)
     assert hash_pixels(to_frames(video)[0]) == made.frames_sha256
+
+
+def test_a_form_that_was_found_fastest_is_used_and_recorded(
+    ti2v: Path, decoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (usual,) = generate(settings(ti2v, tmp_path / "a", decoders["causal"]), say=quiet)
+    assert "convolution" not in usual.made.versions
+    way = forms.Choice(dense="3d", depthwise="2d", channels_last=False)
+    core: Any = load_decoder(decoders["causal"]).core
+    forms.remember(core, "cpu", way)
+    (other,) = generate(settings(ti2v, tmp_path / "b", decoders["causal"]), say=quiet)
+    assert other.made.versions["convolution"] == str(way)
 
 
 def test_replay_decodes_with_it_again_and_refuses_another(

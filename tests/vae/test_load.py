@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from colibri.core.errors import UserError
-from colibri.core.wan.decoder import LatentStats, hash_vae
-from colibri.vae import load_decoder
+from colibri.core.wan.decoder import LatentStats, hash_vae, hash_vae_folder
+from colibri.vae import forms, load_decoder
 from colibri.vae.adapter import LightVAE
 from colibri.vae.decode import Plan, VideoDecoder
+from colibri.vae.light import Conv
+from colibri.vae.load import teacher_folder
 from colibri.vae.taehv import STATS, PreviewDecoder
 from colibri.vae.turbo import TurboConfig, TurboDecoder
 from safetensors.torch import load_file, save_file
@@ -289,6 +291,82 @@ def test_encoding_is_the_teachers_or_a_sentence(teacher: Any) -> None:
     light.attach_teacher(teacher)
     expected = teacher.encode(pixels).latent_dist.mode()
     assert torch.equal(light.encode(pixels).latent_dist.mode(), expected)
+    light.to(torch.bfloat16)
+    asked = light.encode(pixels.bfloat16()).latent_dist.mode()
+    assert (asked - expected).abs().max() < 0.1
+
+
+def test_offload_hooks_hear_of_decoding_and_encoding(teacher: Any) -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Heard(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return args, kwargs
+
+    light, heard = _light(teacher), Heard()
+    light.attach_teacher(teacher)
+    add_hook_to_module(light, heard)
+    light.decode(latents(2, dtype=torch.float32))
+    assert heard.calls == 1
+    light.encode(torch.rand(1, 3, 5, 16, 16))
+    assert heard.calls == 2
+
+
+def test_slices_and_diffusers_tiles_decode_the_same(teacher: Any) -> None:
+    light = _light(teacher)
+    one = latents(3, rows=4, columns=4, dtype=torch.float32)
+    z = torch.cat([one, -one])
+    whole = light.decode(z).sample
+    light.enable_slicing()
+    light.enable_tiling(tile_sample_min_height=16, tile_sample_min_width=24)
+    assert light.plan.tile == 2
+    torch.testing.assert_close(light.decode(z).sample, whole, rtol=0, atol=1e-5)
+    light.disable_slicing()
+    light.disable_tiling()
+    assert torch.equal(light.decode(z).sample, whole)
+
+
+def test_a_teacher_on_the_hub_is_its_vae_alone(
+    vae_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from colibri.core.wan import hub as colibri_hub
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
+    server = HubServer()
+    kept = {f"vae/{path.name}": path.read_bytes() for path in vae_folder.iterdir()}
+    server.files["me/wan"] = kept | {"transformer/weights.safetensors": b"large"}
+    with server.serving():
+        urls = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", urls)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(colibri_hub, "LARGE_BYTES", 1000)
+        folder = teacher_folder("me/wan", weights=False)
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+        folder = teacher_folder("me/wan")
+        assert hash_vae_folder(folder) == hash_vae_folder(vae_folder)
+    assert server.served["transformer/weights.safetensors"] == 0
+
+
+def test_a_form_that_was_found_fastest_is_used(
+    teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _light(teacher).save_pretrained(tmp_path / "light")
+    core: Any = load_decoder(tmp_path / "light").core
+    assert forms.chosen(core, "cpu") == forms.usual(core, "cpu")
+    other = forms.Choice(dense="3d", depthwise="2d", channels_last=False)
+    note = forms.remember(core, "cpu", other)
+    assert forms.chosen(core, "cpu") == other
+    again: Any = load_decoder(tmp_path / "light").core
+    assert {conv.form for conv in again.modules() if isinstance(conv, Conv)} == {"2d", "3d"}
+    assert forms.chosen(core.bfloat16(), "cpu") == forms.usual(core, "cpu")
+    note.write_text("{")
+    assert forms.chosen(core.float(), "cpu") == forms.usual(core, "cpu")
 
 
 def test_bad_folders_are_one_sentence(tmp_path: Path) -> None:

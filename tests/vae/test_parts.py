@@ -267,7 +267,9 @@ def test_memory_at_its_fullest_is_what_tensors_hold_at_once() -> None:
 
 
 def test_every_kind_is_measured_and_fast_wan_does_less_work() -> None:
-    config = BenchConfig(frames=(5,), size=(32, 32), light="micro", runs=1, device="cpu")
+    config = BenchConfig(
+        frames=(5,), size=(32, 32), light="micro", runs=1, device="cpu", save=False
+    )
     assert set(config.decoders) < set(KINDS)
     rows = {name: measure(config, name, 5) for name in config.decoders}
     for row in rows.values():
@@ -281,14 +283,26 @@ def test_every_kind_is_measured_and_fast_wan_does_less_work() -> None:
     assert not rows["fast-wan"].form
 
 
+def test_work_of_windows_counts_what_they_do_twice() -> None:
+    config = BenchConfig(
+        frames=(33,), size=(32, 32), light="micro", runs=1, chunk=2, device="cpu", save=False
+    )
+    whole = dataclasses.replace(config, chunk=100)
+    for name, again in (("light", True), ("light-causal", False)):
+        cut = measure(config, name, 33).tflop
+        assert (cut > 1.5 * measure(whole, name, 33).tflop) == again
+
+
 def test_bench_runs_each_in_a_process_and_tells_what_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["bench", "--frames", "5", "--size", "32x32", "--light", "micro", "--runs", "1"]
     words += ["--decoders", f"light,{tmp_path / 'none'}", "--out", str(tmp_path / "b.json")]
     assert main([*words, "--device", "cpu"]) == 0
     table = json.loads((tmp_path / "b.json").read_text())
     assert table["rows"][0]["frames"] == 5
+    assert list((tmp_path / "cache" / "colibri" / "forms").iterdir())
     assert table["rows"][0]["error"] is None
     assert "there is no decoder folder" in table["rows"][1]["error"]
     assert "there is no decoder folder" in capsys.readouterr().out
@@ -388,7 +402,15 @@ def test_the_table_trains_measures_and_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "vae_table.py"
-    words = ["vae_table.py", "--teacher", str(vae_folder), "--steps", "2", "--rows", "micro,2d"]
+    words = [
+        "vae_table.py",
+        "--teacher",
+        str(vae_folder),
+        "--steps",
+        "2",
+        "--rows",
+        "warm-micro,2d",
+    ]
     words += ["--frames", "5", "--count", "4", "--held-out", "2", "--long", "9"]
     words += ["--work", str(tmp_path / "w"), "--out", str(tmp_path / "t.json")]
     monkeypatch.syspath_prepend(script.parent)  # as `python benchmarks/vae_table.py` does
@@ -398,9 +420,9 @@ def test_the_table_trains_measures_and_goes_on(
         runpy.run_path(str(script), run_name="__main__")
         table = json.loads((tmp_path / "t.json").read_text())["rows"]
         tables.append({row["row"]: (row["psnr"], row["ssim"], row["gflop"]) for row in table})
-    assert set(tables[0]) == {"teacher", "teacher-diffusers", "micro", "2d"}
+    assert set(tables[0]) == {"teacher", "teacher-diffusers", "warm-micro", "2d"}
     assert tables[0] == tables[1]
-    assert "light micro, causal" in capsys.readouterr().out
+    assert "warm micro, causal" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*words, "--rows", "huge"])
     with pytest.raises(SystemExit, match="there is no row 'huge'"):
         runpy.run_path(str(script), run_name="__main__")

@@ -15,6 +15,7 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
 from colibri.core.video import VideoProbe, probe
 from colibri.core.wan.decoder import hash_vae_folder
+from colibri.core.wan.family import TINY_T2V
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae import load_decoder
 from colibri.vae.clips import open_source
@@ -45,6 +46,18 @@ def _config(vae_folder: Path, out: Path, **changes: Any) -> TrainConfig:
         "preview_every": 0,
     }
     return TrainConfig(**(plain | changes))
+
+
+@pytest.fixture(scope="module")
+def plain_vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE of Wan2.1's form: no patches, and blocks whose last step halves the channels."""
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("plain") / "vae"
+    table = {name: list(v) if isinstance(v, tuple) else v for name, v in TINY_T2V.vae.items()}
+    AutoencoderKLWan(**table).save_pretrained(folder)
+    return folder
 
 
 class Killed(Exception):
@@ -146,6 +159,41 @@ def test_a_run_starts_from_a_light_decoder_and_stops_when_asked(
     z = torch.randn(1, 16, 2, 4, 4)
     one, other = load_decoder(first.folder).decode(z), load_decoder(third.folder).decode(z)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("init", [None, "teacher"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_features_of_a_teacher_without_patches_are_distilled(
+    plain_vae_folder: Path, tmp_path: Path, causal: bool, init: str | None
+) -> None:
+    start = Path(init) if init else None
+    config = _config(plain_vae_folder, tmp_path, causal=causal, init=start, steps=1, log_every=1)
+    assert train(config).step == 1
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["features"] > 0
+
+
+def test_lpips_runs_in_the_precision_of_the_rest(vae_folder: Path, tmp_path: Path) -> None:
+    weights = _lpips_files(tmp_path / "lpips")
+    config = _config(vae_folder, tmp_path / "o", steps=1, precision="fp64", lpips_weights=weights)
+    assert train(config).step == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"losses": LossConfig(l1=0, features=0, temporal=0)},
+        {"losses": LossConfig(l1=0, temporal=0), "kind": "2d"},
+    ],
+)
+def test_a_run_without_a_loss_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="every loss that this run could have is off"):
+        _config(tmp_path, tmp_path, **changes)
+
+
+def test_stopping_before_the_first_step_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--stop-after has to be at least 1"):
+        _config(tmp_path, tmp_path, stop_after=0)
 
 
 def test_other_settings_in_the_same_folder_are_refused(vae_folder: Path, tmp_path: Path) -> None:
@@ -304,10 +352,29 @@ def test_learning_rate_rises_then_falls(tmp_path: Path) -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_plan_tells_size_and_cost(vae_folder: Path, tmp_path: Path) -> None:
-    text = plan(_config(vae_folder, tmp_path))
-    assert "M parameters" in text
+def test_plan_tells_size_memory_and_time(vae_folder: Path, tmp_path: Path) -> None:
+    config = _config(vae_folder, tmp_path)
+    one, four = _planned(config), _planned(dataclasses.replace(config, batch=4))
+    assert one["decoder"].startswith("micro, causal, ")
+    assert _number(four["memory"], "GB of activations", "MB of activations") == pytest.approx(
+        4 * _number(one["memory"], "GB of activations", "MB of activations"), rel=0.05
+    )
+    assert _number(one["time"], "TFLOP/s") > 0
+    plain = _planned(dataclasses.replace(config, losses=LossConfig(features=0)))
+    assert 0 < _number(plain["a step"], "in the teacher") < _number(one["a step"], "in the teacher")
+    cached = dataclasses.replace(config, losses=LossConfig(features=0), latents=tmp_path)
+    assert _number(_planned(cached)["a step"], "in the teacher") == 0
     assert not (tmp_path / "run.json").exists()
+
+
+def _planned(config: TrainConfig) -> dict[str, str]:
+    return {line[:12].strip(): line[12:] for line in plan(config).splitlines()}
+
+
+def _number(line: str, *units: str) -> float:
+    """The number that stands before one of these words."""
+    (found,) = [before for unit in units for before, at, _ in [line.partition(f" {unit}")] if at]
+    return float(found.split()[-1])
 
 
 @pytest.mark.parametrize("kind", ["light", "2d"])
@@ -319,7 +386,7 @@ def test_plan_tells_the_size_of_what_a_run_starts_from(
     begun = plan(dataclasses.replace(first, init=start, size="base")).splitlines()
     named = plan(first).splitlines()
     assert begun[0] == named[0].replace(first.size, str(start))
-    assert begun[1:] == named[1:]
+    assert begun[1:4] == named[1:4]
 
 
 def test_plan_names_a_teacher_without_a_config(vae_folder: Path, tmp_path: Path) -> None:

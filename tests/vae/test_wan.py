@@ -1,5 +1,6 @@
 """The full Wan VAE run faster: the same video as diffusers', whatever its form and the chunks."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -112,6 +113,31 @@ def test_it_takes_the_place_of_decode_and_follows_the_weights() -> None:
     changed = vae.decode(z).sample
     assert (changed - before).abs().max() > 1e-3
     torch.testing.assert_close(changed, plain(z).sample, rtol=0, atol=1e-12)
+
+
+def test_layers_that_are_offloaded_one_by_one_still_decode() -> None:
+    from accelerate import cpu_offload
+
+    vae = _vae(SMALL_VAE, torch.float32)
+    z = _latents(vae, 2).float()
+    expected = vae.decode(z).sample
+    speed_up(vae)
+    cpu_offload(vae, execution_device=torch.device("cpu"))
+    torch.testing.assert_close(vae.decode(z).sample, expected, rtol=0, atol=1e-6)
+
+
+def test_an_offloaded_model_leaves_no_copies_of_weights_behind() -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    vae = _vae(SMALL_VAE, torch.float32)
+    z = _latents(vae, 2).float()
+    speed_up(vae)
+    core: WanCore = inspect.getclosurevars(vae._decode.__func__).nonlocals["core"]
+    vae.decode(z)
+    assert core._made
+    add_hook_to_module(vae, ModelHook())
+    vae.decode(z)
+    assert not core._made
 
 
 def test_gradients_and_tiles_are_still_diffusers() -> None:

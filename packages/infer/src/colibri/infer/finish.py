@@ -140,10 +140,12 @@ def made_of(model: wan.WanModel, machine: Machine, frames: Frames, way: str) -> 
     """How `frames` were made, here and now."""
     import torch
 
-    from colibri.infer import placement
+    from colibri.infer import light, placement
 
-    convolution = device_profile.convolution_of(machine.device)
-    rounding = {} if convolution == "dense" else {"convolution": convolution}
+    convolution: str | None = device_profile.convolution_of(machine.device)
+    if isinstance(model.vae, light.Light):
+        convolution = model.vae.convolution
+    rounding = {"convolution": convolution} if convolution not in (None, "dense") else {}
     return Made(
         frames_sha256=hash_pixels(frames),
         decode=way,

@@ -176,6 +176,8 @@ class Light(nn.Module):
         self._load_own = own
         self._own: list[Any] = []  # in a list, so that it is no submodule
         self._form_for = device
+        self.convolution: str | None = None
+        """How convolutions run, where that is not the usual way; for the recipe of a video."""
         self._set_form()
 
     @property
@@ -296,7 +298,10 @@ class Light(nn.Module):
         from colibri.vae.light import LightDecoder
 
         if isinstance(self.core, LightDecoder):
-            forms.apply(self.core, forms.usual(self.core, self._form_for or self.device.type))
+            place = torch.device(self._form_for or self.device)
+            way = forms.chosen(self.core, place)
+            forms.apply(self.core, way)
+            self.convolution = None if way == forms.usual(self.core, place.type) else str(way)
 
 
 def reach_back(light: Light) -> int | None:

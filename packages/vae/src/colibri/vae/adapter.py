@@ -10,6 +10,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from colibri.core.errors import UserError
@@ -40,7 +41,7 @@ class LightVAE(ModelMixin, ConfigMixin):
         """Use `LightVAE.of`: it derives what follows from the others."""
         super().__init__()
         self.decoder = LightDecoder(LightConfig.of(light))
-        self.plan = WHOLE
+        self.plan, self.use_slicing = WHOLE, False
         self._form_of = ""  # device type that the convolutions' form was chosen for
         self._teacher: list[Any] = []  # in a list, so that it is no submodule
 
@@ -80,19 +81,27 @@ class LightVAE(ModelMixin, ConfigMixin):
             teacher=dict(self.config["teacher"]),
         )
 
+    @apply_forward_hook
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Un-normalised latents to video clamped to [-1, 1], as diffusers' VAEs do it."""
         if self._form_of != z.device.type:
             self._form_of = z.device.type
-            forms.apply(self.decoder, forms.usual(self.decoder, z.device.type))
-        video = self.video_decoder.decode(z.to(self.dtype), self.plan).clamp(-1, 1)
+            forms.apply(self.decoder, forms.chosen(self.decoder, z.device))
+        decoder = self.video_decoder
+        parts = z.to(self.dtype).split(1 if self.use_slicing else len(z))
+        video = torch.cat([decoder.decode(part, self.plan) for part in parts]).clamp_(-1, 1)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
+    @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:
-        """What the teacher's encoder gives. UserError where there is no teacher, or another one."""
+        """What the teacher's encoder gives, in the teacher's precision, on the device of `x`.
+
+        UserError where there is no teacher, or another one.
+        """
         if not self._teacher:
             self._teacher[:] = [self._find_teacher()]
-        return self._teacher[0].encode(x, return_dict=return_dict)
+        teacher = self._teacher[0].to(x.device)
+        return teacher.encode(x.to(teacher.dtype), return_dict=return_dict)
 
     def attach_teacher(self, vae: Any) -> None:
         """Encode with `vae`, whose hash has to be the one in the config, in whichever dtype."""
@@ -101,9 +110,33 @@ class LightVAE(ModelMixin, ConfigMixin):
             check_teacher(self.config["teacher"], hash_vae(vae), "this VAE")
         self._teacher[:] = [vae]
 
-    def enable_tiling(self, chunk: int | None = 8, tile: int | None = None, **_others: Any) -> None:
-        """Decode in chunks of latents, and in tiles of latent rows and columns; exact."""
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+        *,
+        chunk: int | None = 8,
+        tile: int | None = None,
+    ) -> None:
+        """Decode in chunks of latents, and in tiles of latent rows and columns; exact.
+
+        The first four are diffusers': a tile has the smaller of height and width in pixels. Strides
+        count for nothing, since what tiles overlap by follows from the decoder.
+        """
+        sides = [side for side in (tile_sample_min_height, tile_sample_min_width) if side]
+        if tile is None and sides:
+            tile = max(1, min(sides) // self.decoder.codec.space)
         self.plan = Plan(chunk=chunk, tile=tile)
+
+    def enable_slicing(self) -> None:
+        """Decode the videos of a batch one after the other."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Decode a batch at once."""
+        self.use_slicing = False
 
     def disable_tiling(self) -> None:
         """Decode videos whole."""

@@ -41,6 +41,9 @@ KINDS = ("light-causal", "light", "2d", "fast-wan", "compiled-wan", "diffusers-w
 """Of random weights; any other word is the folder of a decoder."""
 
 
+Call = Callable[[Any, Tensor], object]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
     """One decoder at one length."""
@@ -53,7 +56,8 @@ class Measured:
     """Median of the runs, after a warm-up."""
     ms_per_frame: float = 0.0
     tflop: float = 0.0
-    """Work that the decoder does: multiplications and additions of its convolutions, counted."""
+    """Work that the decoder does: multiplications and additions of its convolutions, counted, those
+    of windows that overlap as often as they are done."""
     tflop_per_s: float = 0.0
     peak_mb: float = 0.0
     """GPU: most memory allocated since the start, weights included. CPU: most that decoding holds
@@ -121,7 +125,9 @@ def measure(config: BenchConfig, name: str, frames: int) -> Measured:
     if isinstance(core, LightDecoder):
         some = torch.randn((1, shape.channels, 2, 8, 8), device=device, dtype=dtype)
         ways = forms.fastest(core, some)
-    work = _work(name, core, shape)
+        if config.save:
+            forms.remember(core, device, min(ways, key=ways.__getitem__))
+    work = _work(name, core, shape, config.chunk)
     decode = _decode(name, core, config.chunk)
     size = (1, shape.channels, shape.frames, shape.height, shape.width)
     latents = torch.randn(size, device=device, dtype=dtype)
@@ -172,9 +178,11 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return peak
 
 
-def counted_flops(core: Any, latents: LatentShape) -> int:
-    """Work of one forward for a whole video, counted on shapes alone; `core` is on any device and
-    stays there."""
+def counted_flops(core: Any, latents: LatentShape, call: Call | None = None) -> int:
+    """Work for a whole video, counted on shapes alone; `core` is on any device and stays there.
+
+    `call` is given a copy without weights and the latents; None: one forward.
+    """
     shapes: dict[int, Any] = {}  # stand in for the weights, so that none is copied
     for weight in core.parameters():
         shapes[id(weight)] = torch.nn.Parameter(weight.detach().to("meta"), requires_grad=False)
@@ -184,8 +192,12 @@ def counted_flops(core: Any, latents: LatentShape) -> int:
     size = (1, latents.channels, latents.frames, latents.height, latents.width)
     dtype = next(ghost.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        ghost(torch.empty(size, device="meta", dtype=dtype))
+        (call or _forward)(ghost, torch.empty(size, device="meta", dtype=dtype))
     return int(counter.get_total_flops())
+
+
+def _forward(core: Any, latents: Tensor) -> object:
+    return core(latents)
 
 
 class DiffusersCore(torch.nn.Module):
@@ -219,10 +231,15 @@ def _core(
     return core.to(device, dtype).eval().requires_grad_(False)
 
 
-def _work(name: str, core: Any, shape: LatentShape) -> int:
+def _work(name: str, core: Any, shape: LatentShape, chunk: int) -> int:
     if isinstance(core, WanCore) and name == "diffusers-wan":
         return counted_flops(DiffusersCore(core.vae), shape)
-    return counted_flops(core, shape)
+
+    def in_chunks(ghost: Any, latents: Tensor) -> None:
+        for _ in VideoDecoder(core=ghost).stream(latents, Plan(chunk=chunk)):
+            pass
+
+    return counted_flops(core, shape, in_chunks)
 
 
 def _decode(name: str, core: Core, chunk: int) -> Callable[[Tensor], object]:

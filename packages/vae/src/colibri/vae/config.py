@@ -102,14 +102,20 @@ class TrainConfig:
         for name in ("frames", "batch", "accumulate", "steps", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} has to be at least 1")
+        if self.stop_after is not None and self.stop_after < 1:
+            raise UserError("--stop-after has to be at least 1", hint="leave it out to go on")
         if not 0 <= self.ema < 1:
             raise UserError(f"--ema has to be in [0, 1), not {self.ema}")
         if not 0 <= self.made_share <= 1:
             raise UserError(f"--made-share has to be in [0, 1], not {self.made_share}")
         loss = self.losses
-        terms = (loss.l1, loss.lpips, loss.features, loss.teacher_output, loss.multiscale)
+        terms = [loss.l1, loss.temporal, loss.teacher_output, loss.multiscale, loss.gan]
+        terms += [loss.lpips] if self.lpips_weights else []
+        terms += [loss.features] if self.kind == "light" else []
         if not any(terms):
-            raise UserError("every loss is off", hint="give --losses.l1 a weight")
+            raise UserError(
+                "every loss that this run could have is off", hint="give --losses.l1 a weight"
+            )
         if self.kind == "2d" and not self.causal:
             raise UserError("a 2d decoder is causal", hint="leave out --no-causal")
 
@@ -131,7 +137,8 @@ class EncodeConfig:
     cuts: int = 1
     """Random cuts of each clip: places in time and picture, mirrored half of the time."""
     frames: int = 17
-    crop: Size = (256, 256)
+    crop: Size | None = None
+    """None: the small world's 64x64 without --clips, else 256x256."""
     shard: int = 64
     """Cuts in one file, which is also what a kill can cost."""
     batch: int = 1
@@ -156,23 +163,28 @@ class EvaluateConfig:
     """Decoders side by side on the same clips and the same teacher's latents."""
 
     decoders: Names = ()
-    """Decoder folders, separated by commas; the teacher itself is always the first row."""
+    """Decoder folders, separated by commas; the teacher itself is always the first row. None, and
+    no teacher either: embedded:tiny-light."""
     teacher: str | None = None
-    """Wan VAE that encodes. None: the one that the first decoder names."""
+    """Wan VAE that encodes. None: the one that the first decoder names, without decoders the tiny
+    one of the small world."""
     clips: Path | None = None
     """As for train. None: held-out clips of the rendered small world."""
     data_root: Path | None = None
     count: int = 32
     """Clips; of shards the held-out ones come first."""
     frames: int = 17
-    crop: Size = (256, 256)
-    """Centre crop, after the short side was scaled to it."""
+    crop: Size | None = None
+    """Centre crop, after the short side was scaled to it. None: the small world's 64x64 without
+    --clips, else 256x256."""
     chunk: int | None = None
     """Decode in chunks of so many latents; seams are looked for there."""
     halo: int | None = None
     """Non-causal: latents dropped on each side of a chunk; None: exact."""
     blend: int = 0
     """Non-causal: latents over which chunks are mixed."""
+    max_seams: float | None = None
+    """Exit with status 1 where a decoder's seams are more than this; about 1 is none."""
     lpips_weights: Path | None = None
     """Folder with AlexNet or VGG16 and LPIPS's linear heads; without it there is no LPIPS column.
     """
@@ -213,6 +225,9 @@ class BenchConfig:
     """CPU threads of torch; 0: as many as it likes."""
     limit_s: float = 600
     """For one decoder at one length."""
+    save: bool = True
+    """Note the fastest way to run a light decoder's convolutions: it is used on this device from
+    then on."""
     out: Path | None = None
     """JSON file for the figures."""
 

@@ -1,17 +1,24 @@
 """How a light decoder's convolutions run on a device: 3D or 2D, channels first or last.
 
 All forms give the same video up to rounding; which is fastest differs by device and width, often by
-several times. `fastest` times them, `usual` is the choice without a clock.
+several times. `fastest` times them, `remember` keeps what was found for `chosen`, `usual` is the
+choice without a clock.
 """
 
 import itertools
+import json
+import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from colibri.core.cache import cache_folder
+from colibri.core.hashing import hash_json
+from colibri.core.shards import write_json_whole
 from colibri.vae.light import Form, LightDecoder
 
 
@@ -38,6 +45,32 @@ CHOICES = tuple(
 NARROW = 64
 """Below this last width a CPU's 3D convolutions lose to 2D ones, by several times at width 24; from
 here on they win (torch 2.13, one thread, float32; `vae bench --out` notes what is fastest)."""
+
+
+def chosen(decoder: LightDecoder, device: str | torch.device) -> Choice:
+    """What was found fastest for a decoder of this shape on this device and noted by `remember`;
+    else the usual."""
+    place = torch.device(device)
+    try:
+        noted = json.loads(_note(decoder, place).read_text(encoding="utf-8"))["choice"]
+        return next(choice for choice in CHOICES if str(choice) == noted)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return usual(decoder, place.type)
+
+
+def remember(decoder: LightDecoder, device: str | torch.device, choice: Choice) -> Path:
+    """Note a choice for `chosen` in the user's cache; the note's path."""
+    path = _note(decoder, torch.device(device))
+    write_json_whole(path, {"choice": str(choice)})
+    return path
+
+
+def _note(decoder: LightDecoder, device: torch.device) -> Path:
+    at_hand = device.type == "cuda" and torch.cuda.is_available()
+    name = torch.cuda.get_device_name(device) if at_hand else platform.machine()
+    dtype = str(next(decoder.parameters()).dtype)
+    key = hash_json([asdict(decoder.config), device.type, name, dtype, torch.__version__])
+    return cache_folder() / "forms" / f"{key[:16]}.json"
 
 
 def usual(decoder: LightDecoder, device: str) -> Choice:

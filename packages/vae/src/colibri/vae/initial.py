@@ -57,14 +57,14 @@ def _same_grids(decoder: LightDecoder, blocks: list[Any]) -> list[bool]:
     for factors, block in zip(decoder.config.upsample, blocks, strict=True):
         same.append(ours == teachers)
         ours = (ours[0] * factors[0], ours[1] * factors[1])
-        upsampler = _upsampler(block)
+        upsampler = upsampler_of(block)
         if upsampler is not None:
             time = 2 if upsampler.mode == "upsample3d" else 1
             teachers = (teachers[0] * time, teachers[1] * 2)
     return same
 
 
-def _upsampler(block: Any) -> Any:
+def upsampler_of(block: Any) -> Any:
     """Of either form of block; None where the grid stays."""
     if getattr(block, "upsampler", None) is not None:
         return block.upsampler
@@ -119,7 +119,7 @@ def _copy_step(stage: Stage, block: Any, after: Any, kept: Tensor, wanted: Tenso
     """The 1x1x1 convolution whose outputs are shuffled onto the next grid."""
     time, space = stage.factors
     width = block.resnets[-1].conv2.weight.shape[0]
-    upsampler = _upsampler(block)
+    upsampler = upsampler_of(block)
     maps = torch.eye(width, device=kept.device).expand(time, width, width)
     offsets = maps.new_zeros(time, width)
     if upsampler is not None:

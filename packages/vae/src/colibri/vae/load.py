@@ -9,6 +9,7 @@ from torch import Tensor
 
 from colibri.core.errors import UserError
 from colibri.core.latents import check_safetensors
+from colibri.core.wan import hub
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder
 from colibri.core.wan.folder import load_network
 from colibri.testbed.embedded import PREFIX, TEACHER, embedded_model
@@ -19,6 +20,14 @@ from colibri.vae.light import LightDecoder
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 EMBEDDED = PREFIX + TEACHER
 """The tiny Wan VAE of the small world: the teacher where none is named."""
+CONFIG_LAYOUTS = tuple(
+    hub.Layout(mark=mark, files=(mark,)) for mark in ("vae/config.json", "config.json")
+)
+VAE_LAYOUTS = tuple(
+    hub.Layout(mark=one.mark, files=(one.mark, one.mark.replace("config.json", "*.safetensors")))
+    for one in CONFIG_LAYOUTS
+)
+"""A VAE on the hub, in a model's repository or in one of its own."""
 
 
 def load_decoder(
@@ -43,7 +52,7 @@ def load_decoder(
     core: Any = decoder.core
     core.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
     if isinstance(core, LightDecoder):
-        forms.apply(core, forms.usual(core, torch.device(device).type))
+        forms.apply(core, forms.chosen(core, device))
     return decoder
 
 
@@ -73,16 +82,17 @@ def load_teacher(source: str | Path, *, revision: str | None = None) -> Any:
     return vae.eval().requires_grad_(False)
 
 
-def teacher_folder(source: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a VAE: a folder, a model's folder, `embedded:NAME`, or a hub id, which
-    is fetched into the hub's cache."""
+def teacher_folder(
+    source: str | Path, *, revision: str | None = None, weights: bool = True
+) -> Path:
+    """The local folder of a VAE: a folder, a model's folder, `embedded:NAME`, or a hub id, of which
+    the VAE alone, or without `weights` its config, is fetched into the hub's cache."""
     path = _here(source)
     if not path.is_dir():
         if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
             raise UserError(f"there is no VAE folder {str(source)!r}")
-        from colibri.core.wan import find_folder
-
-        path = find_folder(source, revision=revision or None)
+        layouts = VAE_LAYOUTS if weights else CONFIG_LAYOUTS
+        path = hub.fetch(str(source), layouts, revision=revision or None)
     return path / "vae" if (path / "vae" / "config.json").exists() else path
 
 

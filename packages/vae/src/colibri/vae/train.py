@@ -31,6 +31,7 @@ from colibri.vae.batches import Batch, Examples, to_tensor
 from colibri.vae.clips import DRAWS, Frames, centre_clip, open_source
 from colibri.vae.config import TrainConfig
 from colibri.vae.gan import PatchJudge, decoder_loss, judge_loss
+from colibri.vae.initial import upsampler_of
 from colibri.vae.light import LightDecoder
 from colibri.vae.load import load_teacher, teacher_folder
 from colibri.vae.losses import BLOCKS, Student, Target, losses, posterior_kl, weighted
@@ -73,7 +74,7 @@ def train(config: TrainConfig, *, after_step: Callable[[int], None] | None = Non
         if config.lpips_weights is None:
             log.warning("LPIPS is off: there are no --lpips-weights")
         else:
-            lpips = Lpips.load(config.lpips_weights).to(accelerator.device)
+            lpips = Lpips.load(config.lpips_weights).to(accelerator.device, teacher.vae.dtype)
     run = _Run(config, accelerator, teacher, lpips, vae_hash)
     if accelerator.is_main_process:
         claim_folder(config, vae_hash)
@@ -341,4 +342,6 @@ def _distils(config: TrainConfig) -> bool:
 
 def _width(block: Any) -> int:
     """Output channels of a teacher's block."""
-    return int(block.resnets[-1].conv2.weight.shape[0]) if block.resnets else 0
+    upsampler = upsampler_of(block)
+    last = block.resnets[-1].conv2 if upsampler is None else upsampler.resample[1]
+    return int(last.out_channels)

@@ -255,6 +255,10 @@ class WanCore(nn.Module):
             self._made[name] = found
         return found[1]
 
+    def forget(self) -> None:
+        """Drop the copies of weights in other arrangements."""
+        self._made.clear()
+
     def _pixels(self, video: Tensor) -> Tensor:
         patch = self.vae.config.patch_size
         return unpatchify(video, patch) if patch else video
@@ -264,7 +268,8 @@ def speed_up(vae: Any, *, group: int | None = None) -> Any:
     """The same `AutoencoderKLWan`, whose `decode` from now on runs this module's way.
 
     Everything else stays as it is: encoding, saving, tiling (which diffusers does itself), offload
-    hooks, and decoding with gradients.
+    of the whole VAE, and decoding with gradients. Where its layers are offloaded one by one,
+    diffusers' own way is taken: only calling them brings their weights.
     """
     core, plain = WanCore(vae, group=group), vae._decode
 
@@ -279,9 +284,12 @@ def speed_up(vae: Any, *, group: int | None = None) -> Any:
         learns = torch.is_grad_enabled() and (
             z.requires_grad or any(weight.requires_grad for weight in self.decoder.parameters())
         )
-        if tiled or learns:
+        by_layers = any(hasattr(layer, "_hf_hook") for layer in self.decoder.modules())
+        if tiled or learns or by_layers:
             return plain(z, return_dict=return_dict)
         video = core(z).clamp_(-1, 1)
+        if hasattr(self, "_hf_hook"):
+            core.forget()  # the weights leave the device, so their copies should
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     vae._decode = MethodType(_decode, vae)
