@@ -60,6 +60,58 @@ def test_a_step_list_is_what_the_few_step_scheduler_makes_of_it(shift: float) ->
     assert np.abs(np.array(ours.sigmas) - theirs.sigmas.double().numpy()).max() <= FLOAT32
 
 
+def _of_diffusers(schedule: FlowSchedule) -> tuple[float, float]:
+    """Greatest distance of sigmas and timesteps of the few-step scheduler with `euler_grid`."""
+    from diffusers import FlowMatchLCMScheduler
+
+    grid = schedule.euler_grid()
+    theirs = FlowMatchLCMScheduler(shift=grid.shift, shift_terminal=grid.end)
+    theirs.set_timesteps(schedule.steps)
+    sigmas, timesteps = theirs.sigmas.double().numpy(), theirs.timesteps.double().numpy()
+    return (
+        float(np.abs(np.array(schedule.sigmas) - sigmas).max()),
+        float(np.abs(np.array(schedule.timesteps) - timesteps).max()),
+    )
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [1000],
+        [1000, 500],
+        [1000, 750, 500],
+        [1000, 757, 522],
+        [1000, 750, 500, 250],
+        [1000, 800, 600, 400, 200],
+    ],
+    ids=str,
+)
+def test_a_step_list_is_a_grid_of_the_few_step_scheduler(steps: list[int], shift: float) -> None:
+    schedule = FlowSchedule.listed(steps, shift=shift)
+    assert schedule.euler_grid().exact
+    sigmas, timesteps = _of_diffusers(schedule)
+    assert sigmas <= FLOAT32
+    assert timesteps <= 1000 * FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "far"),
+    [
+        ([1.0, 0.96, 0.889, 0.727], 2e-4),
+        ([0.999, 0.9375, 0.8333], 1.1e-3),
+        ([1.0, 0.999, 0.5], 0.03),
+        ([1.0, 0.1001, 0.1], 0.09),
+    ],
+    ids=str,
+)
+def test_a_list_that_is_no_grid_has_one_near(sigmas: list[float], far: float) -> None:
+    schedule = FlowSchedule.explicit(sigmas)
+    assert not schedule.euler_grid().exact
+    assert FLOAT32 < _of_diffusers(schedule)[0] <= far
+    assert not FlowSchedule.unipc(3, 5.0).euler_grid().exact  # its timesteps are whole numbers
+
+
 def test_explicit_sigmas_are_taken_as_they_are() -> None:
     from diffusers import FlowMatchLCMScheduler
 

@@ -5,6 +5,7 @@ import zipfile
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from colibri.core import archive
@@ -73,6 +74,21 @@ def test_frames_are_counted_as_far_as_the_file_reaches(clip: Path) -> None:
     content = clip.read_bytes()
     assert count_frames(io.BytesIO(content)) == 40
     assert 0 < count_frames(io.BytesIO(content[: len(content) * 9 // 10])) < 40
+
+
+def test_frames_are_counted_where_the_index_has_key_frames_only(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with (
+        clip.open("rb") as file,
+        av.open(str(path), "w", options={"reserve_index_space": "4096"}) as out,
+    ):
+        stream = out.add_stream("libx264", rate=25)
+        stream.gop_size = 5
+        for frame in read_frames(file):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode())
+    with path.open("rb") as file:
+        assert count_frames(file) == 40
 
 
 @pytest.mark.parametrize("content", [b"not a video", b"\0" * 5000, b"\0\0\0\x18ftypisom" * 40])

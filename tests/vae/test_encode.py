@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from colibri.core.errors import UserError
 from colibri.core.geometry import Codec
 from colibri.core.latents import read_latents, write_latents
+from colibri.core.shards import SHARD_SCHEMA, write_shard
+from colibri.core.video import write_video
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae.batches import Examples
@@ -116,8 +119,92 @@ def test_unreadable_clips_are_counted_and_the_run_goes_on(vae_folder: Path, tmp_
     shutil.rmtree(clips)
     clips.mkdir()
     (clips / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match="none of the 2 cuts can be used"):
+    with pytest.raises(UserError, match="2 cuts can be used, 2 for unreadable_video: not a video"):
         encode(_encoding(vae_folder, tmp_path / "none", clips=clips, count=None))
+
+
+def _folder_of(folder: Path, *names: str) -> Path:
+    for name in names:
+        rng = np.random.default_rng(list(name.encode()))
+        frames = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        write_video(folder / name, frames, fps=25)
+    return folder
+
+
+def _kept(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Shard and latents of the one cut of each clip."""
+    kept = {}
+    for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
+        found = read_latents(folder / entry["path"])
+        for key, table in found.recipe["cuts"].items():
+            assert table["clip"] not in kept
+            kept[table["clip"]] = entry["path"], found.latents[key].numpy().tobytes()
+    return kept
+
+
+def test_a_clip_that_was_added_is_encoded_and_those_before_it_stay(
+    vae_folder: Path, tmp_path: Path
+) -> None:
+    clips = _folder_of(tmp_path / "clips", "b.mp4", "c.mp4")
+    config = _encoding(vae_folder, tmp_path / "out", clips=clips, count=None, cuts=1, shard=1)
+    encode(config)
+    before = _kept(config.out)
+    _folder_of(clips, "a.mp4")
+    assert encode(config).kept == 3
+    after = _kept(config.out)
+    assert after.keys() == {"a.mp4", "b.mp4", "c.mp4"}
+    assert {name: after[name] for name in before} == before
+    # the cut of a clip does not depend on the others
+    encode(replace(config, out=tmp_path / "at-once"))
+    at_once = _kept(tmp_path / "at-once")
+    assert all(at_once[name][1] == latents for name, (_, latents) in after.items())
+    run = small_training(vae_folder, tmp_path / "run", clips=clips, latents=config.out)
+    assert train(run).folder is not None
+
+
+def test_clips_that_are_gone_or_of_another_folder_are_one_sentence(
+    vae_folder: Path, tmp_path: Path
+) -> None:
+    clips = _folder_of(tmp_path / "clips", "b.mp4", "c.mp4")
+    config = _encoding(vae_folder, tmp_path / "out", clips=clips, count=None, cuts=1)
+    encode(config)
+    other = _folder_of(tmp_path / "other" / "clips", "c.mp4", "d.mp4")
+    with pytest.raises(
+        UserError, match=r"'b\.mp4', which is not among these clips; choose another"
+    ):
+        encode(replace(config, clips=other))
+    run = small_training(vae_folder, tmp_path / "run", clips=other, latents=config.out)
+    with pytest.raises(
+        UserError, match=r"'b\.mp4', which is not among these clips; give the --clips"
+    ):
+        train(run)
+
+
+def test_a_shard_of_other_clips_is_not_taken_for_its_own(vae_folder: Path, tmp_path: Path) -> None:
+    config = _encoding(vae_folder, tmp_path, count=2, cuts=1, shard=1)
+    encode(config)
+    shards = tmp_path / "shards"
+    shutil.copy(shards / "000000.safetensors", shards / "000001.safetensors")
+    with pytest.raises(UserError, match="holds cuts of other clips"):
+        encode(config)
+
+
+def test_segments_of_one_video_are_told_apart(vae_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(big_buck_bunny(), tmp_path / "data" / "bunny.mp4")
+    empty = dict.fromkeys(SHARD_SCHEMA.names) | {"video": "bunny.mp4", "split": "train"}
+    rows = [empty | {"id": str(n), "start_s": float(n), "num_frames": 9} for n in (3, 1)]
+    write_shard(tmp_path / "shards" / "data" / "train-0.parquet", rows, SHARD_SCHEMA)
+    clips = {"clips": tmp_path / "shards", "data_root": tmp_path / "data"}
+    config = _encoding(vae_folder, tmp_path / "out", **clips, count=None, cuts=1)
+    encode(config)
+    before = _kept(config.out)
+    assert before.keys() == {"1", "3"}
+    write_shard(tmp_path / "shards" / "data" / "train-0.parquet", rows[::-1], SHARD_SCHEMA)
+    encode(config)
+    assert _kept(config.out) == before
+    run = small_training(vae_folder, tmp_path / "run", **clips, latents=config.out)
+    assert train(run).folder is not None
 
 
 def test_a_changed_clip_is_noticed(vae_folder: Path, tmp_path: Path) -> None:
@@ -169,6 +256,16 @@ def test_the_command_tells_its_plan_and_counts(
     assert not (tmp_path / "x").exists()
     assert main(words) == 0
     assert "3 = 3 kept + 0 refused" in capsys.readouterr().out
+
+
+def test_without_clips_or_a_teacher_cuts_are_as_large_as_the_small_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", "--out", str(tmp_path), "--count", "2", "--device", "cpu"]) == 0
+    assert "2 = 2 kept + 0 refused" in capsys.readouterr().out
+    assert json.loads((tmp_path / "encode.json").read_text())["crop"] == [64, 64]
+    assert "24x5x8x8 a cut" in plan(EncodeConfig())
+    assert "24x5x32x32 a cut" in plan(EncodeConfig(clips=big_buck_bunny().parent))
 
 
 def test_a_teacher_without_a_config_is_one_sentence(vae_folder: Path, tmp_path: Path) -> None:

@@ -7,18 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from colibri.core.config import load_toml
 from colibri.core.errors import UserError
+from colibri.core.wan.decoder import LatentStats
 from colibri.testbed.footage import big_buck_bunny
 from colibri.vae import metrics
+from colibri.vae.adapter import LightVAE
 from colibri.vae.cli import TINY_RECIPE, main
+from colibri.vae.clips import usual_crop
 from colibri.vae.config import EvaluateConfig, TrainConfig
-from colibri.vae.evaluate import evaluate, table
+from colibri.vae.decode import WHOLE, Plan, VideoDecoder
+from colibri.vae.evaluate import _measure, evaluate, table, too_many_seams
+from colibri.vae.load import load_decoder
 from colibri.vae.train import Trained
+
+from .conftest import SMALL_VAE, small_config, small_decoder
 
 SMALL = [
     *("--size", "micro", "--frames", "5", "--crop", "32x32", "--batch", "1", "--accumulate", "1"),
@@ -104,9 +113,114 @@ def test_commands_train_evaluate_tell_and_export(
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_evaluate_without_arguments_measures_the_embedded_decoder(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["evaluate", "--count", "2", "--device", "cpu"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["decoder", "teacher", "embedded:tiny-light"]
+    assert caplog.messages == [
+        "No --teacher, no --decoders: embedded:tiny-ti2v and embedded:tiny-light."
+    ]
+
+
+def test_without_clips_the_crop_is_the_small_world(vae_folder: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(teacher=str(vae_folder), count=1, frames=5, device="cpu")
+    figures = tmp_path / "figures.json"
+    evaluate(replace(config, out=figures))
+    assert json.loads(figures.read_text())["settings"]["crop"] == [64, 64]
+    assert usual_crop(tmp_path) == (256, 256)
+
+
+def _seams_planted(folder: str, **where: Any) -> VideoDecoder:
+    """A decoder whose every other chunk of two latents is brighter."""
+    decoder = load_decoder(folder, **where)
+    plain = decoder.decode
+
+    def decode(latents: torch.Tensor, plan: Plan = WHOLE) -> torch.Tensor:
+        video = plain(latents, plan)
+        step = torch.zeros(video.shape[2])
+        step[5:9] = step[13:] = 2.0
+        return video + step.view(1, 1, -1, 1, 1)
+
+    decoder.decode = decode  # type: ignore[method-assign]
+    return decoder
+
+
+def test_more_seams_than_are_allowed_end_the_command(
+    vae_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["evaluate", "--decoders", str(vae_folder), "--count", "1", "--chunk", "2"]
+    words += ["--device", "cpu", "--max-seams", "2", "--out", str(tmp_path / "figures.json")]
+    assert main(words) == 0
+    monkeypatch.setattr("colibri.vae.evaluate.load_decoder", _seams_planted)
+    capsys.readouterr()
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert "PSNR" in told.out
+    assert f"error: {vae_folder} has seams of " in told.err
+    assert "more than --max-seams 2" in told.err
+    assert json.loads((tmp_path / "figures.json").read_text())["rows"][1]["seams"] > 2
+    rows = evaluate(EvaluateConfig(teacher=str(vae_folder), count=1, frames=1, device="cpu"))
+    with pytest.raises(UserError, match="no chunk begins within these frames"):
+        too_many_seams(rows, 2)
+
+
+def test_the_peak_of_a_cpu_is_that_of_decoding(vae_folder: Path) -> None:
+    config = EvaluateConfig(teacher=str(vae_folder), count=1, frames=5, device="cpu")
+    rows = [evaluate(replace(config, frames=frames))[0] for frames in (5, 17)]
+    assert 5 * 3 * 64 * 64 * 4 < rows[0].peak_bytes < rows[1].peak_bytes  # the video, float32
+    assert table(rows).splitlines()[0].endswith("peak MB")
+
+
+class _OnGpu(torch.Tensor):
+    is_cuda = True
+
+
+def test_the_peak_of_a_gpu_leaves_out_what_compares_the_videos(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = {"now": 1000, "peak": 0}
+
+    def take(size: int) -> None:
+        memory["peak"] = max(memory["peak"], memory["now"] + size)
+
+    def keep(size: int) -> None:
+        memory["now"] += size
+        take(0)
+
+    def decode(latents: torch.Tensor, _plan: Plan) -> torch.Tensor:
+        take(int(latents.max()))
+        keep(10)
+        return torch.zeros(1, 3, 5, 16, 16)
+
+    def ssim(_ours: torch.Tensor, _theirs: torch.Tensor) -> float:
+        take(1_000_000)
+        return 1.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda: memory.update(peak=memory["now"])
+    )
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: memory["now"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: memory["peak"])
+    monkeypatch.setattr(metrics, "ssim", ssim)
+    decoder = VideoDecoder(core=small_decoder(causal=True))
+    decoder.decode = decode  # type: ignore[method-assign, assignment]
+    latents = [torch.full((1,), size).as_subclass(_OnGpu) for size in (30, 70, 50)]
+    clips = [torch.zeros(1, 3, 5, 16, 16)] * 3
+    row, _ = _measure("light", decoder, clips, latents, Plan(), None, 0)
+    assert row.peak_bytes == 70
+
+
 def test_evaluate_refuses_what_it_cannot_compare(vae_folder: Path, tmp_path: Path) -> None:
+    nameless = LightVAE.of(small_config(causal=True), LatentStats.of(SMALL_VAE), teacher={})
+    nameless.save_pretrained(tmp_path / "nameless")
     with pytest.raises(UserError, match="no teacher to encode with"):
-        evaluate(EvaluateConfig())
+        evaluate(EvaluateConfig(decoders=(str(tmp_path / "nameless"),)))
     rows = evaluate(
         EvaluateConfig(teacher=str(vae_folder), count=1, frames=5, crop=(32, 32), chunk=1)
     )
@@ -126,6 +240,9 @@ def test_evaluate_says_which_clips_it_leaves_out(
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     evaluate(EvaluateConfig(teacher=str(vae_folder), clips=tmp_path, frames=5, crop=(32, 32)))
     assert caplog.messages == ["clips measured: 1; refused: 1 unreadable_video"]
+    (tmp_path / "good.mp4").unlink()
+    with pytest.raises(UserError, match="none of the 1 clips can be used: 1 unreadable_video"):
+        evaluate(EvaluateConfig(teacher=str(vae_folder), clips=tmp_path, frames=5))
 
 
 def test_a_process_that_wrote_nothing_does_not_say_that_the_run_was_stopped(

@@ -176,7 +176,8 @@ def test_diffusers_opens_what_we_save(saved: Path, ti2v: wan.WanModel) -> None:
 
     pipeline = WanPipeline.from_pretrained(saved)
     assert pipeline.config.expand_timesteps
-    assert pipeline.scheduler.config.flow_shift == 3.0
+    pipeline.scheduler.set_timesteps(3)
+    assert pipeline.scheduler.sigmas.tolist() == pytest.approx([1, 0.9375, 5 / 6, 0], abs=1e-7)
     assert torch.equal(pipeline.transformer.proj_out.weight, ti2v.transformer.proj_out.weight)
 
 
@@ -190,6 +191,19 @@ def test_a_folder_without_our_file_is_known_by_its_form(copied: Path) -> None:
     other, _ = wan.describe(copied)
     assert other.name == "model"
     assert other.defaults == TINY_TI2V.defaults
+
+
+def test_a_teachers_folder_keeps_its_shift(ti2v: wan.WanModel, tmp_path: Path) -> None:
+    from diffusers import UniPCMultistepScheduler
+
+    wan.save(ti2v, tmp_path / "teacher")
+    scheduler = UniPCMultistepScheduler.from_pretrained(tmp_path / "teacher" / "scheduler")
+    assert scheduler.config.flow_shift == 3.0
+    table = json.loads((tmp_path / "teacher" / "scheduler/scheduler_config.json").read_text())
+    assert table["_class_name"] == "UniPCMultistepScheduler"
+    (tmp_path / "teacher" / "colibri.json").unlink()
+    _edit("scheduler/scheduler_config.json", flow_shift=7.0)(tmp_path / "teacher")
+    assert wan.describe(tmp_path / "teacher")[0].defaults.shift == 7.0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

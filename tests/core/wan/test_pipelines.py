@@ -1,10 +1,13 @@
 """Our rollouts against diffusers' own pipelines: the same weights, seed and prompts."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.schedule import FlowSchedule
@@ -169,6 +172,47 @@ def test_the_few_step_rollout_is_that_of_the_lcm_scheduler(t2v: WanModel) -> Non
     )
     # Their sigmas are float32; ours are float64 until they meet the float32 state.
     assert (ours - theirs).abs().max() <= ROUNDING
+
+
+@pytest.mark.parametrize("steps", [[1000], [1000, 750, 500], [1000, 750, 500, 250]], ids=str)
+def test_a_saved_student_runs_in_diffusers_as_it_does_here(
+    steps: list[int], ti2v: WanModel, tmp_path: Path
+) -> None:
+    """From text and from a first frame, with nothing said but the steps and no guidance."""
+    import diffusers
+    from PIL import Image
+
+    schedule = FlowSchedule.listed(steps, shift=5)
+    defaults = replace(ti2v.family.defaults, sampler="consistency")
+    student = replace(ti2v, family=replace(ti2v.family, defaults=defaults), schedule=schedule)
+    wan.save(student, tmp_path / "student")
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (VIDEO.height, VIDEO.width, 3), dtype=np.uint8
+    )
+    given = {"WanPipeline": None, "WanImageToVideoPipeline": Image.fromarray(pixels)}
+    text, _ = _texts(ti2v)
+    for kind, image in given.items():
+        pipeline = getattr(diffusers, kind).from_pretrained(tmp_path / "student")
+        pipeline.set_progress_bar_config(disable=True)
+        settings = _settings() | {"num_inference_steps": len(steps), "guidance_scale": 1.0}
+        del settings["generator"]  # diffusers hands none to its scheduler
+        torch.manual_seed(3)
+        theirs = pipeline(
+            prompt_embeds=text,
+            output_type="latent",
+            **settings | ({"image": image} if image else {}),
+        ).frames
+        ours = whole_clip(
+            ti2v.transformer,
+            text,
+            shape=ti2v.family.latent_shape(VIDEO),
+            schedule=schedule,
+            generator=torch.Generator().manual_seed(3),
+            sampler="consistency",
+            first_BCTHW=encode_video(ti2v.vae, to_pixels(pixels[None])) if image else None,
+            per_token=True,
+        )
+        assert (ours - theirs).abs().max() <= ROUNDING
 
 
 def test_a_clip_is_the_same_alone_and_in_a_batch(ti2v: WanModel) -> None:

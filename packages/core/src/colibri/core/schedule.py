@@ -7,6 +7,7 @@ Knows no model and no sampler; NumPy only.
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,9 +27,26 @@ UNIPC_FIRST = 1e-6
 """How far UniPC's first sigma stays below 1, where its log-SNR would be infinite
 (diffusers 0.42 schedulers/scheduling_unipc_multistep.py, set_timesteps)."""
 
+SAME = 1e-6
+"""How far sigmas may lie apart that diffusers, with its float32 sigmas, makes one of."""
+
+LEAST_SHIFT = 0.1
+"""Of a saved grid; in diffusers' float32 a smaller one no longer begins at 1."""
+
 FORMAT = "colibri-schedule/1"
 
 ArrayT = TypeVar("ArrayT", float, "NDArray[np.float64]", "torch.Tensor")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EulerGrid:
+    """Settings of diffusers' flow-matching schedulers, as `FlowSchedule.euler` takes them."""
+
+    shift: float
+    end: float | None
+    """The last level before 0; diffusers calls it shift_terminal."""
+    exact: bool
+    """Whether they give the sigmas that they were made for, not only near ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,15 +91,19 @@ class FlowSchedule:
         )
 
     @classmethod
-    def euler(cls, steps: int, shift: float) -> "FlowSchedule":
+    def euler(cls, steps: int, shift: float, *, end: float | None = None) -> "FlowSchedule":
         """The grid of diffusers' FlowMatchEulerDiscreteScheduler and FlowMatchLCMScheduler.
 
         Evenly from 1 to the shifted 1/1000, then shifted: the last level is shifted twice there
-        (schedulers/scheduling_flow_match_euler_discrete.py, __init__ and set_timesteps).
+        (schedulers/scheduling_flow_match_euler_discrete.py, __init__ and set_timesteps). With
+        `end`, 1 - sigma is then scaled so that this is the last level; one step stays at 1.
         """
         _check_steps(steps, shift)
         last = shift_sigma(1 / TRAIN_TIMESTEPS, shift)
         sigmas = shift_sigma(np.linspace(1, last, steps), shift)
+        sigmas[0] = 1  # which a shift leaves, but for rounding
+        if end is not None and steps > 1:
+            sigmas = 1 - (1 - sigmas) * (1 - end) / (1 - sigmas[-1])
         return cls.explicit(sigmas.tolist(), shift=shift, grid="euler")
 
     @classmethod
@@ -108,6 +130,21 @@ class FlowSchedule:
             shift=float(shift),
             grid=grid,
         )
+
+    def euler_grid(self) -> EulerGrid:
+        """The settings with which `euler` gives these sigmas in as many steps, or comes near.
+
+        They begin at 1, end at the last level and, unless that is too near an end, meet the middle
+        one: so all of three steps from 1, and of a list that is even before its shift, as 1000,
+        750, 500, 250.
+        """
+        levels = self.sigmas[:-1]
+        shift, end = _euler_shift(levels), None if self.steps == 1 else levels[-1]
+        given = FlowSchedule.euler(self.steps, shift, end=end)
+        far = np.abs(np.subtract(given.sigmas, self.sigmas)).max()
+        late = np.abs(np.subtract(given.timesteps, self.timesteps)).max()
+        exact = bool(far <= SAME and late <= SAME * TRAIN_TIMESTEPS)
+        return EulerGrid(shift=shift, end=end, exact=exact)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; every float comes back bit for bit."""
@@ -162,6 +199,27 @@ def velocity_of(x0: ArrayT, noise: ArrayT) -> ArrayT:
 def x0_from_velocity(x: ArrayT, velocity: ArrayT, sigma: ArrayT | float) -> ArrayT:
     """Noise-free estimate x0 = x - sigma * velocity."""
     return x - sigma * velocity
+
+
+def _euler_shift(levels: Sequence[float]) -> float:
+    """Shift s of the `euler` grid that ends at the last of `levels` and meets the middle one.
+
+    Of x of the way, q = m (s - 1) / s and m = (1 - e) / (1 - e + e s), the grid's length before its
+    shift (e = 1/1000), it has 1 - sigma = (1 - end) x (1 - q) / (1 - x q). The middle level gives
+    q, and s solves e q s^2 - (1 - e) (1 - q) s + (1 - e) = 0.
+    """
+    middle = (len(levels) - 1) // 2
+    if middle == 0:
+        return 1.0
+    x = middle / (len(levels) - 1)
+    ratio = (1 - levels[middle]) / (1 - levels[-1])
+    q = (x - ratio) / (x * (1 - ratio))
+    e = 1 / TRAIN_TIMESTEPS
+    half = (1 - e) * (1 - q)
+    inside = half**2 - 4 * e * q * (1 - e)
+    if inside < 0:  # no such grid has its middle so near to 1
+        return math.sqrt((1 - e) / (e * q))
+    return max(LEAST_SHIFT, 2 * (1 - e) / (half + math.sqrt(inside)))
 
 
 # ---- checks ----

@@ -87,13 +87,13 @@ def probe(file: BinaryIO) -> VideoProbe:
 def count_frames(file: BinaryIO) -> int:
     """Frames that are really in the file, without decoding them.
 
-    With an index in front the sample table is counted as far as the file reaches; else every packet
-    is read.
+    With a header that tells their number (MP4) the sample table is counted as far as the file
+    reaches; else every packet is read: Matroska's index has key frames only.
     """
     size = file.seek(0, 2)
     with _container(file) as (container, stream):
         entries = stream.index_entries
-        if len(entries) > 1:
+        if stream.frames and len(entries) > 1:
             return sum(entry.pos + entry.size <= size for entry in entries)
         count = 0
         with contextlib.suppress(*DAMAGE):

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,13 +107,18 @@ def _evaluate(argv: list[str]) -> int:
         prog="vae evaluate",
         description="Measure decoders against their teacher: PSNR, SSIM, flicker, seams, time.",
     )
-    from colibri.vae.evaluate import evaluate, table
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or torch's profiler tells of every start
+    from colibri.vae.evaluate import evaluate, table, too_many_seams
 
-    print(table(evaluate(config)))
+    rows = evaluate(config)
+    print(table(rows))
     if config.out:
         print(f"figures   {config.out}")
     if config.html:
         print(f"page      {config.html}")
+    if config.max_seams is not None and (said := too_many_seams(rows, config.max_seams)):
+        print(f"error: {said}", file=sys.stderr)
+        return 1
     return 0
 
 

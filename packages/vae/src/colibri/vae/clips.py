@@ -7,7 +7,8 @@ clip and which crop follow from the seed alone, so that a resumed run sees the s
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +19,7 @@ from PIL import Image
 from colibri.core.clip import VideoRef
 from colibri.core.errors import RowError, UserError
 from colibri.core.shards import read_rows
-from colibri.core.video import open_ref, probe, read_frames
+from colibri.core.video import count_frames, open_ref, probe, read_frames
 
 Frames = NDArray[np.uint8]  # (frames, height, width, 3), RGB
 Part = Literal["train", "held-out"]
@@ -26,6 +27,8 @@ Part = Literal["train", "held-out"]
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}
 DRAWS = 100
 """Refused clips in a row before a run gives up."""
+TICK_S = 1e-3
+"""Matroska's clock: a frame's time there may be half a tick before it is due."""
 
 
 class Source(Protocol):
@@ -33,6 +36,12 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """How many there are."""
+
+    def id(self, index: int) -> str:
+        """What the clip is known by wherever its number may change."""
+
+    def find(self, clip: str) -> int | None:
+        """The number of the clip with this id; None where there is none."""
 
     def name(self, index: int) -> str:
         """What a person knows the clip by."""
@@ -44,19 +53,34 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
+    id: str
     ref: VideoRef
     num_frames: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Files:
     """Videos below a root."""
 
     root: Path
     entries: tuple[_Entry, ...]
+    counted: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """Frames of files whose header does not tell, by number."""
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {entry.id: index for index, entry in enumerate(self.entries)}
+
+    def id(self, index: int) -> str:
+        """Id of a curated clip; of a plain file its path below the root."""
+        return self.entries[index].id
+
+    def find(self, clip: str) -> int | None:
+        """The number of the clip with this id; None where there is none."""
+        return self._numbers.get(clip)
 
     def name(self, index: int) -> str:
         """Path below the root, and member of an archive."""
@@ -69,9 +93,13 @@ class Files:
         with open_ref(entry.ref, self.root) as file:
             header = probe(file)
             count = entry.num_frames or header.num_frames_header
-            spare = max((count or frames) - frames, 0)
+            if count is None:
+                count = self.counted[index] = self.counted.get(index) or count_frames(file)
+            spare = max(count - frames, 0)
             start = int(place * (spare + 1)) if spare else 0
-            start_s = (entry.ref.start_s or 0.0) + (start / header.fps if header.fps else 0.0)
+            start_s = entry.ref.start_s or 0.0
+            if start and header.fps:
+                start_s += start / header.fps - TICK_S
             found = list(read_frames(file, start_s=start_s, limit=frames))
         if len(found) < frames:
             raise RowError("too_short", f"{len(found)} of {frames} frames")
@@ -88,8 +116,20 @@ class SmallWorld:
     def __len__(self) -> int:
         return self.count
 
-    def name(self, index: int) -> str:
+    def id(self, index: int) -> str:
         """Its number."""
+        return str(index)
+
+    def find(self, clip: str) -> int | None:
+        """The number that an id is, where it is one."""
+        try:
+            index = int(clip)
+        except ValueError:
+            return None
+        return index if 0 <= index < self.count else None
+
+    def name(self, index: int) -> str:
+        """Its number, for people."""
         return f"small world {index}"
 
     def read(self, index: int, frames: int, place: float) -> Frames:
@@ -111,13 +151,14 @@ def open_source(clips: Path | None, data_root: Path | None, part: Part) -> Sourc
         raise UserError(f"there is no folder {str(clips)!r}")
     shards = sorted((clips / "data").glob("*.parquet"))
     if shards:
-        columns = ["video", "member", "start_s", "num_frames", "split"]
+        columns = ["id", "video", "member", "start_s", "num_frames", "split"]
         rows = list(itertools.chain.from_iterable(read_rows(path, columns) for path in shards))
         wanted = [row for row in rows if row["split"] == part] or (
             rows if part == "held-out" else []
         )
         entries = tuple(
             _Entry(
+                id=row["id"],
                 ref=VideoRef(video=row["video"], member=row["member"], start_s=row["start_s"]),
                 num_frames=row["num_frames"],
             )
@@ -126,15 +167,24 @@ def open_source(clips: Path | None, data_root: Path | None, part: Part) -> Sourc
         root = data_root or _recorded_root(clips)
     else:
         files = sorted(path for path in clips.rglob("*") if path.suffix.lower() in SUFFIXES)
-        entries = tuple(
-            _Entry(ref=VideoRef(video=path.relative_to(clips).as_posix())) for path in files
-        )
+        paths = [path.relative_to(clips).as_posix() for path in files]
+        entries = tuple(_Entry(id=path, ref=VideoRef(video=path)) for path in paths)
         root = clips
     if not entries:
         raise UserError(
             f"{clips} holds no clips", hint=f"videos ({', '.join(sorted(SUFFIXES))}) or shards"
         )
     return Files(root, entries)
+
+
+def usual_crop(clips: Path | None) -> tuple[int, int]:
+    """Height and width of cuts where none are asked for: the small world's own without `clips`,
+    else 256x256."""
+    if clips is not None:
+        return 256, 256
+    from colibri.testbed.small import SIDE
+
+    return SIDE, SIDE
 
 
 def _recorded_root(clips: Path) -> Path:
@@ -153,8 +203,8 @@ def _recorded_root(clips: Path) -> Path:
 class Cut:
     """A part of a clip; places are shares in [0, 1) of what is possible."""
 
-    clip: int
-    """Its number in the source."""
+    clip: str
+    """Its id in the source."""
     place: float
     """Of the first frame."""
     top: float
@@ -162,7 +212,7 @@ class Cut:
     mirror: bool
 
     @classmethod
-    def random(cls, clip: int, rng: np.random.Generator) -> "Cut":
+    def random(cls, clip: str, rng: np.random.Generator) -> "Cut":
         """Anywhere, mirrored half of the time."""
         place, top, left, mirror = rng.random(4).tolist()
         return cls(clip=clip, place=place, top=top, left=left, mirror=mirror < 0.5)
@@ -172,7 +222,9 @@ def read_cut(source: Source, cut: Cut, frames: int, size: tuple[int, int]) -> Fr
     """(frames, height, width, 3) at the video's own scale. RowError as `Source.read`, or where the
     picture is smaller than `size`: too_small."""
     height, width = size
-    found = source.read(cut.clip, frames, cut.place)
+    index = source.find(cut.clip)
+    assert index is not None, cut.clip
+    found = source.read(index, frames, cut.place)
     rows, columns = found.shape[1:3]
     if rows < height or columns < width:
         raise RowError("too_small", f"{columns}x{rows} pixels for a crop of {width}x{height}")
@@ -202,11 +254,12 @@ class Sampler:
         rng = np.random.default_rng([self.seed, step, slot])
         last: RowError | None = None
         for _ in range(DRAWS):
-            cut = Cut.random(int(rng.integers(len(self.source))), rng)
+            index = int(rng.integers(len(self.source)))
+            cut = Cut.random(self.source.id(index), rng)
             try:
                 return read_cut(self.source, cut, self.frames, self.crop)
             except RowError as error:
-                self.refused(self.source.name(cut.clip), error)
+                self.refused(self.source.name(index), error)
                 last = error
         assert last is not None
         raise UserError(f"{DRAWS} clips in a row cannot be used; the last: {last.message}")

@@ -1,13 +1,16 @@
 """`vae encode`: a frozen Wan VAE's latents of clips, kept on disk so that training need not encode.
 
-Every clip gives `cuts` random cuts. Which ones, and which shard each belongs to, follows from the
-settings alone; a shard is written whole or not at all and says of every cut what it was cut from.
-A run that was killed goes on with the shards that are missing. Pixels are not kept: training
-reads them again and checks them against the hash noted here.
+Every clip gives `cuts` random cuts. Which ones follows from the seed and the clip's id; which shard
+each belongs to from the clips that the folder notes. A shard is written whole or not at all and
+says of every cut what it was cut from. A run that was killed goes on with the shards that are
+missing; clips that came since get shards of their own. Pixels are not kept: training reads them
+again and checks them against the hash noted here.
 """
 
 import hashlib
+import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,12 +26,12 @@ from colibri.core.config import to_table
 from colibri.core.errors import RowError, UserError
 from colibri.core.geometry import Codec, LatentShape, VideoShape
 from colibri.core.hashing import hash_file, hash_text
-from colibri.core.latents import check_safetensors, read_latents, write_latents
+from colibri.core.latents import KEY, check_safetensors, read_latents, write_latents
 from colibri.core.progress import Progress
 from colibri.core.shards import chunked, write_json_whole
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_pixels
 from colibri.core.wan.family import codec_of
-from colibri.vae.clips import DRAWS, Cut, Frames, Source, open_source, read_cut
+from colibri.vae.clips import DRAWS, Cut, Frames, Source, open_source, read_cut, usual_crop
 from colibri.vae.config import EncodeConfig
 from colibri.vae.load import EMBEDDED, load_teacher, read_config, teacher_folder
 from colibri.vae.losses import posterior_kl
@@ -37,6 +40,8 @@ WORLD_CLIPS = 2000
 """Clips of the rendered small world, which has no end, where no count is given."""
 
 SETTINGS, MANIFEST = "encode.json", "manifest.json"
+ROUNDS = "rounds"
+"""In the settings: ids of the clips of the first run, then of those that later runs added."""
 
 FREE = ("out", "teacher", "data_root", "device", "batch", "plan")
 """Settings that do not change what a shard holds, up to rounding."""
@@ -57,32 +62,31 @@ def encode(config: EncodeConfig, *, after_shard: Callable[[int], None] | None = 
     """Write the shards that are missing in `config.out`, then its manifest.
 
     `after_shard` is called with a shard's number once it is on disk. UserError for a folder with
-    other settings or another VAE's latents, and where not one cut can be used.
+    other settings, clips that are gone or another VAE's latents, and where no cut can be used.
     """
     source = open_source(config.clips, config.data_root, "train")
-    numbers = range(_clips(config, source) * config.cuts)
     folder = teacher_folder(config.teacher or EMBEDDED)
     vae_hash = hash_vae_folder(folder)
     accelerator = Accelerator(cpu=config.device == "cpu")
     teacher = load_teacher(folder)
-    height, width = config.crop
+    crop = height, width = config.crop or usual_crop(config.clips)
     LatentShape.of(
         VideoShape(frames=config.frames, height=height, width=width), codec_of(teacher.config)
     )
     if accelerator.is_main_process:
-        _claim(config, vae_hash)
+        _claim(config, crop, source, vae_hash)
     accelerator.wait_for_everyone()
-    shards = list(chunked(numbers, config.shard))
-    progress = Progress("encode", len(numbers), log=None)
+    shards = _shards(config)
+    progress = Progress("encode", sum(map(len, shards)), log=None)
     writer: _Writer | None = None
     for index, part in enumerate(shards):
         path = config.out / shard_name(index)
         if index % accelerator.num_processes != accelerator.process_index:
             continue
-        if _is_whole(path):
+        if _is_whole(path, part):
             progress.add(len(part))
             continue
-        writer = writer or _Writer(config, source, teacher.to(accelerator.device), vae_hash)
+        writer = writer or _Writer(config, crop, source, teacher.to(accelerator.device), vae_hash)
         refused = writer.write(path, part)
         progress.add(len(part), refused=refused)
         if after_shard:
@@ -98,7 +102,7 @@ def plan(config: EncodeConfig) -> str:
     cuts = _clips(config, source) * config.cuts
     folder = teacher_folder(config.teacher or EMBEDDED)
     codec = codec_of(read_config(folder))
-    height, width = config.crop
+    height, width = config.crop or usual_crop(config.clips)
     shape = LatentShape.of(VideoShape(frames=config.frames, height=height, width=width), codec)
     values = shape.channels * shape.frames * shape.height * shape.width
     size = values * cuts * torch.finfo(getattr(torch, config.dtype)).bits // 8
@@ -120,30 +124,36 @@ def shard_name(index: int) -> str:
 class _Writer:
     """Cuts, encodes and writes one shard after another."""
 
-    def __init__(self, config: EncodeConfig, source: Source, vae: Any, vae_hash: str) -> None:
-        self.config, self.source, self.vae, self.vae_hash = config, source, vae, vae_hash
+    def __init__(
+        self,
+        config: EncodeConfig,
+        crop: tuple[int, int],
+        source: Source,
+        vae: Any,
+        vae_hash: str,
+    ) -> None:
+        self.config, self.crop, self.source = config, crop, source
+        self.vae, self.vae_hash = vae, vae_hash
         self.stats, self.codec = LatentStats.of(vae.config), codec_of(vae.config)
 
-    def write(self, path: Path, numbers: list[int]) -> int:
+    def write(self, path: Path, part: list[tuple[str, int]]) -> int:
         """One shard; how many of its cuts were refused."""
         latents: dict[str, Tensor] = {}
         cuts: dict[str, dict[str, Any]] = {}
         refused: list[dict[str, str]] = []
-        for group in chunked(self._read(numbers), self.config.batch):
+        for group in chunked(self._read(part), self.config.batch):
             good = []
             for cut, found in group:
                 if isinstance(found, RowError):
-                    name = self.source.name(cut.clip)
-                    entry = {"clip": name, "reason": found.reason, "error": found.message}
-                    refused.append(entry)
+                    why = {"reason": found.reason, "error": found.message}
+                    refused.append({"clip": cut.clip, "name": self._name(cut)} | why)
                 else:
                     good.append((cut, found))
             for (cut, frames), (z, kl) in zip(good, self._encode(good), strict=True):
-                name = self.source.name(cut.clip)
                 pixels = pixel_hash(frames)
-                key = hash_text("cut", name, json.dumps(asdict(cut), sort_keys=True), pixels)
+                key = hash_text("cut", json.dumps(asdict(cut), sort_keys=True), pixels)
                 latents[key] = z
-                cuts[key] = asdict(cut) | {"name": name, "pixels": pixels, "kl": kl}
+                cuts[key] = asdict(cut) | {"name": self._name(cut), "pixels": pixels, "kl": kl}
         write_latents(
             path,
             latents,
@@ -153,23 +163,28 @@ class _Writer:
         )
         return len(refused)
 
-    def _read(self, numbers: list[int]) -> Iterator[tuple[Cut, Frames | RowError]]:
+    def _name(self, cut: Cut) -> str:
+        index = self.source.find(cut.clip)
+        assert index is not None, cut.clip
+        return self.source.name(index)
+
+    def _read(self, part: list[tuple[str, int]]) -> Iterator[tuple[Cut, Frames | RowError]]:
         config = self.config
 
         def read(cut: Cut) -> Frames | RowError:
             try:
-                return read_cut(self.source, cut, config.frames, config.crop)
+                return read_cut(self.source, cut, config.frames, self.crop)
             except RowError as error:
                 return error
 
-        cuts = [self._cut(number) for number in numbers]
+        cuts = [self._cut(clip, turn) for clip, turn in part]
         with ThreadPoolExecutor(max_workers=4) as pool:
             for group in chunked(cuts, max(config.batch, 4)):  # so much is in memory at once
                 yield from zip(group, pool.map(read, group), strict=True)
 
-    def _cut(self, number: int) -> Cut:
-        clip, turn = divmod(number, self.config.cuts)
-        return Cut.random(clip, np.random.default_rng([self.config.seed, clip, turn]))
+    def _cut(self, clip: str, turn: int) -> Cut:
+        key = int(hash_text("cut", clip), 16)
+        return Cut.random(clip, np.random.default_rng([self.config.seed, key, turn]))
 
     @torch.no_grad()
     def _encode(self, cuts: list[tuple[Cut, Frames]]) -> list[tuple[Tensor, float]]:
@@ -198,47 +213,81 @@ def _clips(config: EncodeConfig, source: Source) -> int:
     return min(wanted, len(source))
 
 
-def _claim(config: EncodeConfig, vae_hash: str) -> None:
-    """Note the settings in `out`, or check that a run there has the same ones."""
+def _claim(config: EncodeConfig, crop: tuple[int, int], source: Source, vae_hash: str) -> None:
+    """Note settings and clips in `out`, or check that a run there has the same settings and its
+    clips are still there, and note those that came since."""
     path = config.out / SETTINGS
     table = {key: value for key, value in to_table(config).items() if key not in FREE}
-    table = json.loads(json.dumps(table)) | {"vae_hash": vae_hash}
+    table |= {"crop": list(crop), "vae_hash": vae_hash}
     table["clips"] = None if config.clips is None else config.clips.name
-    if not path.exists():
-        write_json_whole(path, table)
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(key for key in table if before.get(key) != table[key])
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    changed = sorted(key for key in table if before and before.get(key) != table[key])
     if changed:
         raise UserError(
             f"{config.out} holds latents with another {changed[0]} "
             f"({before.get(changed[0])!r}, now {table[changed[0]]!r})",
             hint="choose another --out, or the same settings to go on",
         )
+    rounds = before.get(ROUNDS, [])
+    known = set(itertools.chain.from_iterable(rounds))
+    gone = sorted(clip for clip in known if source.find(clip) is None)
+    if gone:
+        raise UserError(
+            f"{config.out} holds latents of {gone[0]!r}, which is not among these clips",
+            hint="choose another --out, or put it back to go on",
+        )
+    new = (clip for clip in map(source.id, range(len(source))) if clip not in known)
+    added = list(itertools.islice(new, max(_clips(config, source) - len(known), 0)))
+    if added:
+        write_json_whole(path, table | {ROUNDS: [*rounds, added]})
 
 
-def _is_whole(path: Path) -> bool:
+def _shards(config: EncodeConfig) -> list[list[tuple[str, int]]]:
+    """The cuts of each shard: a clip's id and a number. No shard has clips of two rounds."""
+    noted = json.loads((config.out / SETTINGS).read_text(encoding="utf-8"))
+    return [
+        part
+        for clips in noted[ROUNDS]
+        for part in chunked(itertools.product(clips, range(config.cuts)), config.shard)
+    ]
+
+
+def _is_whole(path: Path, part: list[tuple[str, int]]) -> bool:
+    """UserError for a shard with cuts of other clips than those of `part`."""
     if not path.exists():
         return False
-    check_safetensors(path)
+    recipe = json.loads(check_safetensors(path)["__metadata__"][KEY])["recipe"]
+    found = {str(cut["clip"]) for cut in [*recipe["cuts"].values(), *recipe["refused"]]}
+    if found != {clip for clip, _ in part}:
+        raise UserError(f"{path} holds cuts of other clips", hint="choose another --out")
     return True
 
 
 def _finish(config: EncodeConfig, shards: int, *, write: bool) -> Encoded:
-    entries, kept, refused = [], 0, 0
+    entries, kept = [], 0
+    refused: list[dict[str, str]] = []
     for index in range(shards):
         path = config.out / shard_name(index)
         recipe = read_latents(path).recipe
         kept += len(recipe["cuts"])
-        refused += len(recipe["refused"])
+        refused += recipe["refused"]
         entries.append({"path": shard_name(index), "sha256": hash_file(path)})
     if not kept:
-        raise UserError(f"none of the {refused} cuts can be used", hint=f"see {config.out}/shards")
+        reason, count = Counter(entry["reason"] for entry in refused).most_common(1)[0]
+        error = next(entry["error"] for entry in refused if entry["reason"] == reason)
+        raise UserError(
+            f"none of the {len(refused)} cuts can be used, {count} for {reason}: {error}",
+            hint="mend clips or --crop, and choose another --out",
+        )
     if write:
-        counts = {"cuts": kept + refused, "kept": kept, "refused": refused}
+        counts = {"cuts": kept + len(refused), "kept": kept, "refused": len(refused)}
         write_json_whole(config.out / MANIFEST, counts | {"shards": entries})
     return Encoded(
-        folder=config.out, shards=shards, cuts=kept + refused, kept=kept, refused=refused
+        folder=config.out,
+        shards=shards,
+        cuts=kept + len(refused),
+        kept=kept,
+        refused=len(refused),
     )
 
 
@@ -261,6 +310,7 @@ class _Entry:
     shard: Path
     key: str
     cut: Cut
+    name: str
     pixels: str
     kl: float
 
@@ -321,7 +371,7 @@ class LatentCache:
                 raw = self.stats.unnormalise(_read_one(entry)[None].float())[0]
                 return Drawn(frames=frames, latents=raw, kl=entry.kl)
             except RowError as error:
-                self.refused(self.source.name(entry.cut.clip), error)
+                self.refused(entry.name, error)
                 last = error
         assert last is not None
         raise UserError(f"{DRAWS} cached cuts in a row cannot be used; the last: {last.message}")
@@ -329,12 +379,12 @@ class LatentCache:
 
 def _entry(path: Path, key: str, table: dict[str, Any], source: Source) -> _Entry:
     cut = Cut(**{name: table[name] for name in Cut.__dataclass_fields__})
-    if cut.clip >= len(source) or source.name(cut.clip) != table["name"]:
+    if source.find(cut.clip) is None:
         raise UserError(
-            f"{path} was cut from {table['name']!r}, which is not clip {cut.clip} of these clips",
-            hint="give the --clips that were encoded, or encode again",
+            f"{path} was cut from {table['name']!r}, which is not among these clips",
+            hint="give the --clips that were encoded, or encode these into another --out",
         )
-    return _Entry(path, key, cut, table["pixels"], table["kl"])
+    return _Entry(path, key, cut, table["name"], table["pixels"], table["kl"])
 
 
 def _read_one(entry: _Entry) -> Tensor:

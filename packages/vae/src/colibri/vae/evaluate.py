@@ -20,13 +20,15 @@ from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.shards import write_json_whole, write_text_whole
 from colibri.core.wan.decoder import LatentStats, hash_vae_folder, to_frames, to_pixels
 from colibri.core.wan.family import codec_of
+from colibri.testbed.embedded import LIGHT, PREFIX
 from colibri.vae import metrics
 from colibri.vae.adapter import check_teacher
-from colibri.vae.clips import RefusalLog, centre_clip, open_source
+from colibri.vae.bench import peak_bytes
+from colibri.vae.clips import RefusalLog, centre_clip, open_source, usual_crop
 from colibri.vae.config import EvaluateConfig
 from colibri.vae.decode import Plan, VideoDecoder
 from colibri.vae.fvd import Fvd, frechet_distance
-from colibri.vae.load import load_decoder, load_teacher, teacher_folder
+from colibri.vae.load import EMBEDDED, load_decoder, load_teacher, teacher_folder
 from colibri.vae.lpips import Lpips
 from colibri.vae.report import Strip, page
 from colibri.vae.wan import WanCore
@@ -52,14 +54,18 @@ class Row:
     ms_per_frame: float
     """Median over clips, after one warm-up."""
     parameters: int
-    peak_bytes: int | None
-    """Memory that decoding took at most beyond weights and latents; None on a CPU."""
+    peak_bytes: int
+    """Memory that decoding took at most beyond weights and latents; on a CPU that of the first clip
+    in tensors."""
     lpips: float | None
     fvd: float | None = None
 
 
 def evaluate(config: EvaluateConfig) -> list[Row]:
     """The teacher, then each decoder. UserError where nothing can be compared."""
+    if config.teacher is None and not config.decoders:
+        config = replace(config, teacher=EMBEDDED, decoders=(PREFIX + LIGHT,))
+        log.warning("No --teacher, no --decoders: %s and %s.", EMBEDDED, PREFIX + LIGHT)
     device = torch.device(
         "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
     )
@@ -75,11 +81,11 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     for path, decoder in zip(config.decoders, named, strict=True):
         check_teacher(decoder.teacher, vae_hash, f"the teacher {folder}, for {path},")
     vae = load_teacher(folder).to(device)
-    height, width = config.crop
+    crop = height, width = config.crop or usual_crop(config.clips)
     LatentShape.of(
         VideoShape(frames=config.frames, height=height, width=width), codec_of(vae.config)
     )
-    names, clips = _clips(config)
+    names, clips = _clips(config, crop)
     lpips = Lpips.load(config.lpips_weights).to(device) if config.lpips_weights else None
     fvd = Fvd(config.fvd_weights, device) if config.fvd_weights else None
     with torch.no_grad():
@@ -105,7 +111,7 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
             strips[index] = replace(strips[index], decoded=decoded)
     settings: dict[str, object] = {
         "frames": config.frames,
-        "crop": list(config.crop),
+        "crop": list(crop),
         "clips": len(clips),
         "device": _device_name(device),
         "dtype": config.dtype,
@@ -119,13 +125,27 @@ def evaluate(config: EvaluateConfig) -> list[Row]:
     return rows
 
 
+def too_many_seams(rows: list[Row], most: float) -> str | None:
+    """A sentence on the decoder with the most seams where they are more than `most`.
+
+    The teacher, which is the first row, is judged where it is alone. UserError where there are no
+    seams to judge by.
+    """
+    judged = rows[1:] or rows
+    if any(math.isnan(row.seams) for row in judged):
+        raise UserError("no chunk begins within these frames", hint="leave out --max-seams")
+    worst = max(judged, key=lambda row: row.seams)
+    if worst.seams <= most:
+        return None
+    return f"{worst.name} has seams of {worst.seams:.2f}, more than --max-seams {most:g}"
+
+
 def cells(rows: list[Row]) -> list[list[str]]:
     """The table's head and rows as text; columns that no row has are left out."""
     with_lpips = any(row.lpips is not None for row in rows)
     with_fvd = any(row.fvd is not None for row in rows)
-    with_peak = any(row.peak_bytes is not None for row in rows)
     head = ["decoder", "PSNR", "SSIM", "flicker", "seams", "ms/frame", "M par."]
-    head += ["LPIPS"] * with_lpips + ["FVD"] * with_fvd + ["peak MB"] * with_peak
+    head += ["LPIPS"] * with_lpips + ["FVD"] * with_fvd + ["peak MB"]
     lines = [head]
     for row in rows:
         line = [row.name, f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.flicker:.2f}"]
@@ -133,7 +153,7 @@ def cells(rows: list[Row]) -> list[list[str]]:
         line += [f"{row.parameters / 1e6:.2f}"]
         line += [f"{row.lpips:.4f}"] if row.lpips is not None else [""] * with_lpips
         line += [f"{row.fvd:.2f}"] if row.fvd is not None else [""] * with_fvd
-        line += [f"{row.peak_bytes / 1e6:.0f}"] if row.peak_bytes is not None else []
+        line += [f"{row.peak_bytes / 1e6:.0f}"]
         lines.append(line)
     return lines
 
@@ -151,7 +171,7 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
+def _clips(config: EvaluateConfig, crop: tuple[int, int]) -> tuple[list[str], list[Tensor]]:
     """Names, and videos (1, 3, F, H, W) in [-1, 1]; unusable ones are counted in a line, and noted
     beside the figures."""
     source = open_source(config.clips, config.data_root, "held-out")
@@ -169,12 +189,12 @@ def _clips(config: EvaluateConfig) -> tuple[list[str], list[Tensor]]:
             refused(source.name(index), error)
             continue
         names.append(source.name(index))
-        clips.append(to_pixels(centre_clip(frames, config.crop)))
+        clips.append(to_pixels(centre_clip(frames, crop)))
+    counts = Counter(refused.reasons.values()).most_common()
+    said = ", ".join(f"{count} {reason}" for reason, count in counts)
     if not clips:
-        raise UserError(f"none of the {len(source)} clips can be used")
-    if refused.reasons:
-        counts = Counter(refused.reasons.values()).most_common()
-        said = ", ".join(f"{count} {reason}" for reason, count in counts)
+        raise UserError(f"none of the {len(source)} clips can be used: {said}")
+    if counts:
         log.warning("clips measured: %d; refused: %s", len(clips), said)
     return names, clips
 
@@ -197,21 +217,23 @@ def _measure(
     """Figures, and the first `shown` videos."""
     cuda = latents[0].is_cuda
     decoder.decode(latents[0], plan)
-    peak = None
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    peak = before = 0
+    if not cuda:
+        peak = peak_bytes(lambda: decoder.decode(latents[0], plan), latents[0].device)
     figures: list[list[float]] = []
     times: list[float] = []
     distances: list[float] = []
     videos: list[Tensor] = []
     for clip, z in zip(clips, latents, strict=True):
+        if cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
         start = time.perf_counter()
         video = decoder.decode(z, plan)
         if cuda:
             torch.cuda.synchronize()
-            peak = torch.cuda.max_memory_allocated() - before
+            peak = max(peak, torch.cuda.max_memory_allocated() - before)
         times.append((time.perf_counter() - start) / video.shape[2] * 1000)
         if len(videos) < shown:
             videos.append(video.cpu())

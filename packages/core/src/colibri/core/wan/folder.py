@@ -126,8 +126,9 @@ def describe(folder: Path) -> tuple[ModelFamily, FlowSchedule | None]:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
         table = _json(scheduler)
-        shift = float(table.get("flow_shift") or table.get("shift") or family.defaults.shift)
-        family = replace(family, defaults=replace(family.defaults, shift=shift))
+        shift = table.get("flow_shift") or table.get("shift")
+        if shift and not table.get("shift_terminal"):  # with it, shift is that of a student's grid
+            family = replace(family, defaults=replace(family.defaults, shift=float(shift)))
     return _with_about(folder / ABOUT, family)
 
 
@@ -168,10 +169,12 @@ def save(model: WanModel, folder: Path, *, max_shard_size: str | None = None) ->
     """Write a whole model as a diffusers folder that `WanPipeline.from_pretrained` opens.
 
     Parts that are not loaded are copied from the model's own folder: a student is saved with its
-    teacher's text encoder and VAE. The folder appears whole or not at all; one that exists is
-    replaced. `max_shard_size`: of a file of weights, as `7MB`; diffusers' own limit without it.
+    teacher's text encoder and VAE. A student's scheduler is its sampler, which in as many steps as
+    it was trained for takes its sigmas, as near as `FlowSchedule.euler_grid` comes. The folder
+    appears whole or not at all; one that exists is replaced. `max_shard_size`: of a file of
+    weights, as `7MB`; diffusers' own limit without it.
     """
-    from diffusers import UniPCMultistepScheduler, WanPipeline
+    from diffusers import WanPipeline
 
     family = model.family
     absent = [part for part in PARTS if getattr(model, part) is None]
@@ -186,11 +189,7 @@ def save(model: WanModel, folder: Path, *, max_shard_size: str | None = None) ->
         text_encoder=model.text_encoder,
         vae=model.vae,
         transformer=model.transformer,
-        scheduler=UniPCMultistepScheduler(
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=family.defaults.shift,
-        ),
+        scheduler=_scheduler(model),
         expand_timesteps=family.expand_timesteps,
     )
     about = {
@@ -220,6 +219,18 @@ def save(model: WanModel, folder: Path, *, max_shard_size: str | None = None) ->
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _scheduler(model: WanModel) -> Any:
+    from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
+
+    default = model.family.defaults
+    if model.schedule is not None and default.sampler == "consistency":
+        grid = model.schedule.euler_grid()
+        return FlowMatchLCMScheduler(shift=grid.shift, shift_terminal=grid.end)
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=default.shift
+    )
 
 
 # ---- parts ----
