@@ -19,6 +19,19 @@ def test_recipes_are_valid(recipe: Path) -> None:
         stage.check()
 
 
+@pytest.mark.parametrize(
+    "recipe", sorted(cli.RECIPES.glob("wan*.toml")), ids=lambda path: path.stem
+)
+def test_recipes_of_large_models_are_validated(recipe: Path) -> None:
+    assert all(0 < stage.validate_every < stage.steps for stage in read_stages(recipe).values())
+
+
+def test_each_value_of_the_5b_says_whose_it_is() -> None:
+    lines = (cli.RECIPES / "wan22-5b.toml").read_text().splitlines()
+    bare = [line for line in lines if " = " in line.split("#")[0] and "#" not in line]
+    assert bare == ['teacher = "wan2.2-ti2v-5b"']
+
+
 def test_help_loads_no_torch() -> None:
     code = (
         "import sys; from colibri.distill.cli import main\n"

@@ -1,6 +1,11 @@
 """Encoding once, resuming, noticing what changed; batches and their order."""
 
 import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +25,10 @@ from colibri.distill.config import EncodeConfig, TrainConfig
 from colibri.distill.data import Encoded, Order, positions
 from colibri.distill.embedded import write_embedded
 from colibri.distill.encode import encode, fit_image
+from colibri.distill.encodings import cut
 from colibri.distill.train import train
 from PIL import Image
+from safetensors.torch import load_file
 
 SHAPE = LatentShape(channels=16, frames=3, height=4, width=4)
 
@@ -38,10 +45,15 @@ def config(shards: Path, folder: str, tmp_path: Path) -> EncodeConfig:
     )
 
 
-def _open(path: Path) -> Encoded:
+def _open(path: Path, *, clips: bool = False) -> Encoded:
     from colibri.core.wan.family import TINY_TI2V
 
-    return Encoded(path, codec=TINY_TI2V.codec, shape=SHAPE, text_width=64)
+    return Encoded(path, codec=TINY_TI2V.codec, shape=SHAPE, text_width=64, clips=clips)
+
+
+def _clips(path: Path) -> dict[str, torch.Tensor]:
+    (file,) = (path / "clips").iterdir()
+    return load_file(file)
 
 
 def _hashes(path: Path) -> dict[str, str]:
@@ -59,7 +71,7 @@ def _changed(shards: Path, target: Path, change: Any) -> Path:
 def test_rows_are_what_the_encoders_say(config: EncodeConfig, folder: str) -> None:
     made = encode(config)
     assert (made.encoded, made.found) == (7, 0)
-    assert [len(shard.rows) for shard in made.manifest.shards] == [3, 3, 1]
+    assert max(len(shard.rows) for shard in made.manifest.shards) <= 3
     model = wan.load(folder, parts=("tokenizer", "text_encoder", "vae"))
     rows = list(read_rows(config.shards / "data" / "00000.parquet"))
     data = _open(config.out)
@@ -79,7 +91,11 @@ def test_stopped_and_resumed_gives_the_same_bytes(config: EncodeConfig, tmp_path
     class Stop(Exception):
         pass
 
+    before = 0
+
     def stop(done: int, found: int, refused: int) -> None:
+        nonlocal before
+        before = done
         if done >= 3:
             raise Stop
 
@@ -88,7 +104,8 @@ def test_stopped_and_resumed_gives_the_same_bytes(config: EncodeConfig, tmp_path
     with pytest.raises(UserError, match="no finished encodings"):
         _open(config.out)
     again = encode(config)
-    assert (again.encoded, again.found) == (4, 3)
+    assert (again.encoded, again.found) == (7 - before, before)
+    assert 3 <= before < 7
     whole = replace(config, out=tmp_path / "whole")
     encode(whole)
     assert _hashes(config.out) == _hashes(whole.out)
@@ -105,8 +122,98 @@ def test_a_changed_caption_is_encoded_again_and_no_other(
 
     other = _changed(shards, tmp_path / "changed", change)
     after = encode(replace(config, shards=other))
-    assert (after.encoded, after.found) == (3, 4)
+    assert (after.encoded, after.found) == (1, 6)
     assert after.manifest.data_hash != before.data_hash
+
+
+def test_an_added_row_changes_its_own_shard_alone() -> None:
+    ids = [f"row {index}" for index in range(400)]
+    before = cut(ids, 16)
+    assert [row for part in before.values() for row in part] == ids
+    assert max(map(len, before.values())) == 16
+    after = cut([*ids[:40], "another", *ids[40:]], 16)
+    changed = [name for name, rows in after.items() if before.get(name) != rows]
+    assert len(changed) <= 3
+    assert len(before.keys() - cut(ids[:-1], 16).keys()) == 1
+
+
+def test_an_added_row_is_encoded_and_no_other(
+    config: EncodeConfig, shards: Path, tmp_path: Path
+) -> None:
+    less = _changed(shards, tmp_path / "less", lambda rows: rows.pop(3))
+    assert encode(replace(config, shards=less)).encoded == 6
+    after = encode(config)
+    assert (after.encoded, after.found) == (1, 6)
+    held = {shard.name for shard in after.manifest.shards}
+    for kind, more in (("text", {"null.safetensors"}), ("first", set())):
+        assert {path.name for path in (config.out / kind).iterdir()} == held | more
+    _open(config.out)
+
+
+def test_a_folder_with_the_same_rows_keeps_its_shards(config: EncodeConfig) -> None:
+    """Also one whose shards are cut in another way."""
+    before = encode(replace(config, shard_rows=4)).manifest
+    after = encode(config)
+    assert after.manifest == before
+    assert after.encoded == 0
+
+
+def test_processes_share_the_shards_and_write_what_one_does(
+    config: EncodeConfig, tmp_path: Path
+) -> None:
+    encode(config)
+    out = tmp_path / "two"
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from colibri.distill.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [
+        *("encode", "--shards", config.shards, "--out", out, "--model", config.model),
+        *("--size", "32x32", "--shard-rows", 3, "--batch", 2, "--device", "cpu"),
+    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, words)],
+            env=os.environ
+            | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [one.communicate(timeout=300)[0] for one in started]
+    assert [one.returncode for one in started] == [0, 0]
+    assert all("encoded now 7, found 0" in text for text in said)
+    assert _hashes(out) == _hashes(config.out)
+
+
+def test_clips_follow_their_videos(config: EncodeConfig, tmp_path: Path) -> None:
+    """Videos that appear are encoded, one that changes is encoded again, and no other."""
+    full = write_embedded(tmp_path / "full", rows=3, videos=True)
+    names = [row["video"] for row in read_rows(full / "data" / "00000.parquet")]
+    bare = replace(config, shards=write_embedded(tmp_path / "bare", rows=3), clips=9, shard_rows=8)
+    absent = encode(bare).manifest
+    with pytest.raises(UserError, match="clips of no row"):
+        _open(config.out, clips=True)
+
+    there = replace(bare, videos=full)
+    found = encode(there).manifest
+    assert found.data_hash != absent.data_hash
+    assert len(_open(config.out, clips=True).rows) == 3
+    before = _clips(config.out)
+
+    shutil.copy(full / names[1], full / names[0])
+    changed = encode(there).manifest
+    assert changed.data_hash != found.data_hash
+    ids = [row["id"] for row in read_rows(full / "data" / "00000.parquet")]
+    after = _clips(config.out)
+    assert torch.equal(after[ids[0]], before[ids[1]])
+    assert all(torch.equal(after[row], before[row]) for row in ids[1:])
+    assert encode(there).manifest == changed
 
 
 def test_another_encoder_is_noticed(
@@ -154,15 +261,40 @@ def test_broken_rows_are_refused_with_a_reason(
     assert of.given_B.tolist() == [False, True]
 
 
+def test_frames_that_are_asked_for_and_not_there_are_told(
+    config: EncodeConfig, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bare(rows: list[dict[str, Any]], count: int) -> None:
+        for row in rows[:count]:
+            row["image"] = None
+
+    some, none = (
+        _changed(shards, tmp_path / str(count), lambda rows, count=count: bare(rows, count))
+        for count in (3, 7)
+    )
+    encode(replace(config, shards=some))
+    data = _open(config.out)
+    data.check_frames(0.5)
+    assert "3 of 7 rows have no first frame: 28.6 % of samples are image to" in caplog.text
+    with pytest.raises(UserError, match=r"3 rows without a first frame, and --p-i2v 1 needs one"):
+        data.check_frames(1)
+    encode(replace(config, shards=none))
+    data = _open(config.out)
+    data.check_frames(0)
+    with pytest.raises(UserError, match=r"no row with a first frame, and --p-i2v 0\.5 asks for"):
+        data.check_frames(0.5)
+
+
 def test_missing_and_cut_files_are_refused(config: EncodeConfig, tmp_path: Path) -> None:
     encode(config)
-    path = config.out / "text" / "00001.safetensors"
+    first, second = encode(config).manifest.shards[:2]
+    path = config.out / "text" / second.name
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(UserError, match="cut off"):
         _open(config.out)
-    assert encode(config).encoded == 3
+    assert encode(config).encoded == len(second.rows)
     _open(config.out)
-    (config.out / "first" / "00000.safetensors").unlink()
+    (config.out / "first" / first.name).unlink()
     with pytest.raises(UserError, match="no file"):
         _open(config.out)
     with pytest.raises(UserError, match="no curated shards"):

@@ -1,23 +1,29 @@
 """Students that cheat look bad, and a run that collapses is rolled back."""
 
 import json
+import shutil
 import sys
 import types
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from colibri.core import wan
 from colibri.core.errors import UserError
-from colibri.core.shards import read_rows
+from colibri.core.shards import SHARD_SCHEMA, read_rows, write_shard
 from colibri.distill import checkpoint, validate
-from colibri.distill.config import StudentConfig, TrainConfig, WatchConfig
-from colibri.distill.encode import shard_files
+from colibri.distill.config import EncodeConfig, StudentConfig, TrainConfig, WatchConfig
+from colibri.distill.embedded import write_embedded
+from colibri.distill.encode import encode, shard_files
 from colibri.distill.figures import compare, complaint, prompt_accuracy
 from colibri.distill.page import write_page
+from colibri.distill.parallel import World
+from colibri.distill.setup import build
 from colibri.distill.track import open_tracker
 from colibri.distill.train import train
+from colibri.distill.validate import Validation
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -121,6 +127,40 @@ def test_a_validation_shows_the_average_and_changes_nothing(validated: TrainConf
     assert all(torch.equal(held[0][name], held[1][name]) for name in held[0])
 
 
+def test_image_to_video_is_validated_on_the_rows_that_have_a_frame(
+    validated: TrainConfig, folder: str, tmp_path: Path
+) -> None:
+    shards = write_embedded(tmp_path / "shards", rows=4)
+    rows = list(read_rows(*shard_files(shards)))
+    for row in rows[:3]:
+        row["image"] = None
+    write_shard(*shard_files(shards), rows, SHARD_SCHEMA)
+    encode(EncodeConfig(shards=shards, out=tmp_path / "some", model=folder, size=(32, 32)))
+    train(replace(validated, encoded=tmp_path / "some", steps=2))
+    made = {path.name for path in (validated.out / "samples" / "step-00000002").iterdir()}
+    assert made == {"text-0.mp4", "text-1.mp4", "image-0.mp4"}
+    page = (validated.out / "index.html").read_text()
+    assert f"from image: {rows[3]['caption']}<" in page
+
+
+def test_a_validation_has_no_more_clips_at_once_than_a_step(validated: TrainConfig) -> None:
+    """And makes the same clips."""
+    alone = torch.device("cpu")
+    made = []
+    for batch in (1, 2):
+        setup = build(replace(validated, batch=batch), World(rank=0, size=1, device=alone))
+        seen: list[int] = []
+        setup.roles.network("student").register_forward_pre_hook(
+            lambda _, __, named, seen=seen: seen.append(len(named["hidden_states"])),
+            with_kwargs=True,
+        )
+        found = Validation(setup)
+        made.append(found._clips("student", True))
+        found.run(1)
+        assert max(seen) == batch
+    torch.testing.assert_close(made[0], made[1], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_student_that_is_driven_to_black_is_stopped_and_rolled_back(
     validated: TrainConfig, monkeypatch: pytest.MonkeyPatch
@@ -183,24 +223,17 @@ def test_a_tracker_that_is_not_installed_is_refused(
     for name in ("tensorboard", "trackio", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(UserError, match=f"--track {name} needs {name}.*pip install {name}"):
-            open_tracker(name, out=tmp_path, config={}, say=print)
-    assert open_tracker("none", out=tmp_path, config={}, say=print) is None
+            open_tracker(name, out=tmp_path, config={}, start=0, say=print)
+    assert open_tracker("none", out=tmp_path, config={}, start=0, say=print) is None
 
 
 @pytest.mark.parametrize("name", ["trackio", "wandb"])
 def test_a_tracker_hears_numbers_by_step_and_needs_no_account(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[tuple[str, object]] = []
-    module = types.ModuleType(name)
-    module.init = lambda **named: heard.append(("init", named))  # type: ignore[attr-defined]
-    module.log = lambda values, step: heard.append(("log", (values, step)))  # type: ignore[attr-defined]
-    module.finish = lambda: heard.append(("finish", None))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    heard = _listening(name, tmp_path, monkeypatch)
     said: list[str] = []
-    tracker = open_tracker(name, out=tmp_path / "run", config={"a": 1}, say=said.append)
+    tracker = open_tracker(name, out=tmp_path / "run", config={"a": 1}, start=0, say=said.append)
     assert tracker is not None
     tracker.log(3, {"step": 3, "loss": 0.5, "complaint": "frozen"})
     tracker.close()
@@ -210,7 +243,60 @@ def test_a_tracker_hears_numbers_by_step_and_needs_no_account(
         assert "stays offline" in said[0]
 
 
+def _listening(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """A tracker's module of that name, which keeps what it is told; nobody has an account."""
+    heard: list[tuple[str, Any]] = []
+    module = types.ModuleType(name)
+    module.init = lambda **named: heard.append(("init", named))  # type: ignore[attr-defined]
+    module.log = lambda values, step: heard.append(("log", (values, step)))  # type: ignore[attr-defined]
+    module.finish = lambda: heard.append(("finish", None))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    for variable in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    return heard
+
+
+def test_wandb_is_online_with_an_account_of_its_server_or_as_its_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = _listening("wandb", tmp_path, monkeypatch)
+
+    def mode() -> object:
+        open_tracker("wandb", out=tmp_path / "run", config={}, start=0, say=print)
+        return heard[-1][1]["mode"]
+
+    entry = "machine {} login user password none\n"
+    (tmp_path / ".netrc").write_text(entry.format("github.com"))
+    assert mode() == "offline"
+    (tmp_path / ".netrc").write_text(entry.format("api.wandb.ai"))
+    assert mode() == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com")
+    assert mode() == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert mode() is None
+
+
+@pytest.mark.parametrize(("name", "key"), [("trackio", "name"), ("wandb", "id")])
+def test_a_stopped_run_goes_on_as_the_same_one_in_a_tracker(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = _listening(name, tmp_path, monkeypatch)
+    for out, start in (("run", 0), ("run", 5), ("more/run", 0)):
+        open_tracker(name, out=tmp_path / out, config={}, start=start, say=print)
+    ids = [named[key] for _, named in heard]
+    assert ids[0] == ids[1] != ids[2]
+    assert {named["resume"] for _, named in heard} == {"allow"}
+
+
 def test_tensorboard_gets_the_curves(settings: TrainConfig, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    train(replace(settings, out=tmp_path, steps=2, track="tensorboard"))
-    assert list((tmp_path / "tensorboard").glob("events*"))
+    config = replace(settings, out=tmp_path, steps=3, save_every=2, track="tensorboard")
+    train(config)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000003")
+    train(config)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss/denoise")] == [0, 1, 2]

@@ -192,5 +192,9 @@ def test_a_student_that_was_trained_on_other_paths_does_not_go_on(
 ) -> None:
     run = replace(config, out=tmp_path, steps=1)
     train(run)
+    before = _bytes(tmp_path / "pairs")
     with pytest.raises(UserError, match=r"is of a run with paths"):
         train(replace(run, steps=2, pairs=replace(config.pairs, rows=4)))
+    with pytest.raises(UserError, match=r"is of a run with seed"):
+        train(replace(run, steps=2, seed=1))
+    assert _bytes(tmp_path / "pairs") == before

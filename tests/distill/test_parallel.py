@@ -2,14 +2,20 @@
 
 import json
 import os
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from colibri.core.wan.family import Causal
-from colibri.distill.config import StreamConfig, TrainConfig
+from colibri.distill.config import EncodeConfig, StreamConfig, TrainConfig
+from colibri.distill.embedded import write_embedded
+from colibri.distill.encode import encode
+from colibri.distill.parallel import processes
 from colibri.distill.train import train
 from processes import run_joined
 from safetensors.torch import load_file
@@ -91,6 +97,34 @@ def test_two_sharded_processes_are_one_in_a_stream_of_blocks(
     _run(replace(stream, out=two, batch=1, shard=True, checkpointing=True), 2)
     _compare(one, two)
     assert any(name.startswith("rollout/student/0/cache/") for name in _held(two))
+
+
+@pytest.mark.slow
+def test_two_sharded_processes_are_one_in_a_gan(config: TrainConfig, tmp_path: Path) -> None:
+    shards = write_embedded(tmp_path / "shards", rows=4, videos=True)
+    encoded = tmp_path / "encoded"
+    encode(EncodeConfig(shards=shards, out=encoded, model=config.teacher, size=(32, 32), clips=9))
+    terms = ("adversary", "dmd", "discriminate", "denoise")
+    gan = replace(config, encoded=encoded, terms=terms)
+    one, two = tmp_path / "one", tmp_path / "two"
+    _run(replace(gan, out=one), 1)
+    _run(replace(gan, out=two, batch=1, shard=True, checkpointing=True), 2)
+    _compare(one, two)
+
+
+def _wait_for_the_late(joined: dict[str, str], late_s: float) -> None:
+    os.environ |= joined
+    with processes("cpu") as world:
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=0.5))
+        for _ in range(2):
+            time.sleep(late_s)
+            world.wait()
+            late_s = 1.5 - late_s
+        assert world.gather({"rank": [world.rank]}) == {"rank": [0, 1]}
+
+
+def test_processes_wait_longer_for_one_that_makes_files_than_for_a_gradient() -> None:
+    assert run_joined(_wait_for_the_late, [(1.5,), (0.0,)], timeout_s=60) == [0, 0]
 
 
 def _compare(alone: Path, out: Path) -> None:

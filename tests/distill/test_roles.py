@@ -10,7 +10,7 @@ from colibri.core.errors import UserError
 from colibri.distill.config import GuidanceConfig, TrainConfig
 from colibri.distill.ema import Ema
 from colibri.distill.objectives import Objective
-from colibri.distill.roles import TARGETS, Roles, Separate, Shared, merge, pull
+from colibri.distill.roles import HEAD, TARGETS, Roles, Separate, Shared, merge, pull
 from distill_toys import batch, bytes_of, play
 from torch import Tensor
 
@@ -101,6 +101,20 @@ def test_gradients_of_adapters_are_those_of_the_merged_weights(
     assert compared == 2 * (4 * 2 + 2)  # blocks, each: two attentions of four, two in the ffn
     other = shared.trained("critic" if net == "student" else "student")
     assert all(weight.grad is None for weight in other.values())
+
+
+def test_weights_that_sharding_replaces_after_a_head_was_added_are_trained(
+    model: wan.WanModel,
+) -> None:
+    roles = Separate.of(copy.deepcopy(model.transformer))
+    roles.add_head(layers=(0,), width=8, seed=0)
+    critic = roles.network("critic")
+    critic.proj_out.weight = torch.nn.Parameter(torch.ones_like(critic.proj_out.weight))
+    trained = roles.trained("critic")
+    own = dict(critic.named_parameters())
+    assert {name for name in trained if not name.startswith(HEAD)} == own.keys()
+    assert all(trained[name] is weight for name, weight in own.items())
+    assert any(name.startswith(HEAD) for name in trained)
 
 
 def test_the_base_gets_no_gradient(shared: Shared) -> None:

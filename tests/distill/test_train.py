@@ -1,5 +1,6 @@
 """The loop: exact resume, logs, output, refusals."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 import types
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +20,20 @@ from colibri.core.errors import UserError
 from colibri.core.hashing import hash_file
 from colibri.core.wan.rollout import whole_clip
 from colibri.distill import checkpoint
-from colibri.distill.config import PairsConfig, StudentConfig, TrainConfig
+from colibri.distill.config import (
+    GuidanceConfig,
+    PairsConfig,
+    ScheduleConfig,
+    StudentConfig,
+    TrainConfig,
+)
 from colibri.distill.journal import Watch
 from colibri.distill.objectives import TERMS, find_term
 from colibri.distill.objectives.base import TermLoss
-from colibri.distill.setup import is_done
+from colibri.distill.setup import VARIANTS, attention_backend, is_done
 from colibri.distill.train import train
+from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Registry
 
 CLOCK = {"seconds", "tflops", "mfu", "peak_gb"}
 """What two equal runs do not have alike."""
@@ -167,6 +177,27 @@ def test_the_log_has_losses_norms_and_signs_of_collapse(undisturbed: TrainConfig
         assert any(key.startswith("dmd/gap/") for key in line) == trains_student
 
 
+def test_a_line_for_several_steps_is_their_mean_also_over_a_stop_between_two_lines(
+    undisturbed: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(undisturbed, out=tmp_path, log_every=2, save_every=3)
+
+    def stopped(text: str) -> None:
+        if text.startswith("step 3 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, say=stopped)
+    train(config)
+    lines, each = _log(tmp_path), _log(undisturbed.out)
+    assert [line["step"] for line in lines] == [1, 3, 5]
+    for line in lines:
+        two = each[line["step"] - 1 : line["step"] + 1]  # type: ignore[operator]
+        assert line["dmd/gradient_raw"] == two[0]["dmd/gradient_raw"]
+        mean = sum(one["loss/denoise"] for one in two) / 2  # type: ignore[misc]
+        assert line["loss/denoise"] == pytest.approx(mean, rel=1e-12)
+
+
 def test_old_checkpoints_are_removed(undisturbed: TrainConfig) -> None:
     names = sorted(path.name for path in (undisturbed.out / "checkpoints").iterdir())
     assert names == ["step-00000004", "step-00000006"]
@@ -214,6 +245,85 @@ class _One:
 def test_settings_that_changed_are_refused(undisturbed: TrainConfig) -> None:
     with pytest.raises(UserError, match="seed 0, this one has 1"):
         train(replace(undisturbed, seed=1, steps=8))
+
+
+def test_a_refused_run_leaves_what_the_one_before_has_written(
+    settings: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(settings, out=tmp_path, steps=1)
+    train(config)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match="is of a run with student"):
+        train(replace(config, student=replace(config.student, lr=0.5)))
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_one_process_does_not_shard_and_says_so(settings: TrainConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert train(replace(settings, out=tmp_path, steps=1, shard=True), say=said.append)
+    assert sum("not sharded: there is one process" in line for line in said) == 1
+
+
+def test_flash_attention_is_chosen_where_it_is_installed_and_fits(
+    settings: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, half = torch.device("cuda"), replace(settings, precision="bf16")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert attention_backend(half, cuda) is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "flash_attn")
+    assert attention_backend(half, cuda) == "flash"
+    assert attention_backend(half, torch.device("cpu")) is None
+    assert attention_backend(settings, cuda) is None
+    assert attention_backend(replace(half, rollout="blocks"), cuda) is None
+    assert attention_backend(replace(half, attention="NATIVE"), cuda) == "native"
+
+
+def test_a_backend_that_is_asked_for_gets_all_self_attention_in_one_dtype(
+    settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives what PyTorch's own gives."""
+    config = replace(settings, steps=1, precision="bf16")
+    train(replace(config, out=tmp_path / "own"))
+    heard: set[tuple[torch.dtype, ...]] = set()
+
+    def heard_sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        heard.add((query.dtype, key.dtype, value.dtype))
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    name = AttentionBackendName._NATIVE_MATH
+    monkeypatch.setitem(Registry._backends, name, heard_sdpa)
+    monkeypatch.setitem(Registry._supported_arg_names, name, {"query", "key", "value"})
+    said: list[str] = []
+    train(replace(config, out=tmp_path / "asked", attention=name.value), say=said.append)
+    assert heard == {(torch.bfloat16,) * 3}
+    assert f"attention by {name.value}" in said[0]
+    (own,), (asked,) = _log(tmp_path / "own"), _log(tmp_path / "asked")
+    for key in ("loss/denoise", "gradient_norm/student", "gradient_norm/critic"):
+        assert asked[key] == pytest.approx(own[key], rel=0.05)
+
+
+@pytest.mark.slow
+def test_no_variant_of_a_compiled_block_is_left_out(
+    settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One base in three roles has more of them than PyTorch compiles unasked."""
+    compiled: list[object] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=count))
+    torch.compiler.reset()
+    config = replace(
+        settings, mode="lora", steps=4, validate_every=2, validate_rows=2, teacher_steps=2
+    )
+    for compile in (True, False):
+        train(replace(config, out=tmp_path / str(compile), compile=compile))
+    assert 8 < len(compiled) < VARIANTS
+    for one, two in zip(_log(tmp_path / "True"), _log(tmp_path / "False"), strict=True):
+        assert one["loss/denoise"] == pytest.approx(two["loss/denoise"], rel=1e-3)
 
 
 def test_another_teacher_of_the_same_vae_is_noticed(settings: TrainConfig, tmp_path: Path) -> None:
@@ -284,12 +394,23 @@ def test_gradients_without_a_value_stop_the_run(
         ({"size": (48, 64)}, "encoded for 32x32, this run is for 64x48"),
         ({"size": (30, 32)}, "height 30 is not a multiple of 16"),
         ({"frames": 10}, "10 frames do not fit"),
+        ({"student": StudentConfig(lr=-1.0)}, "--student.lr has to be at least 0, found -1"),
+        ({"student": StudentConfig(lr=float("nan"))}, "--student.lr has to be a finite number"),
+        ({"student": StudentConfig(clip=0.0)}, "--student.clip has to be more than 0"),
+        ({"guidance": GuidanceConfig(real=float("nan"))}, "--guidance.real has to be a finite"),
+        ({"schedule": ScheduleConfig(steps=(1000.0, 0.0))}, r"in \(0, 1000\], found 0"),
         ({"terms": ("dmd",)}, "no loss for the critic"),
         ({"terms": ("dmd", "gan")}, "no loss 'gan'"),
         ({"terms": ("regress",), "pairs": PairsConfig(rows=4)}, "text to video alone, .* 0.5"),
         ({"teacher": "nowhere"}, "no model folder"),
         ({"device": "cuda"}, "no accelerator"),
         ({"context": 2}, "--context 2 needs a multiple of 2 processes, found 1"),
+        ({"attention": "flash"}, r"--attention flash cannot be used: .*flash-attn"),
+        ({"attention": "fast"}, r"--attention fast cannot be used: .*must be one of"),
+        (
+            {"attention": "flash", "rollout": "blocks", "p_i2v": 0.0},
+            "--attention flash has no form",
+        ),
         ({"context": 2, "rollout": "blocks"}, "--context 2 has no form for --rollout blocks"),
         ({"context": 2, "terms": ("adversary", "discriminate")}, "a head would see a part"),
         ({"encoded": Path("nowhere")}, "no finished encodings"),

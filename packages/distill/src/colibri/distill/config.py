@@ -1,12 +1,14 @@
 """What `distill` can be told. Every default stands here and nowhere else. Imports no torch."""
 
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from colibri.core.config import Names, Size
+from colibri.core.config import Names, Size, to_table
 from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.family import Causal
@@ -39,7 +41,10 @@ class ScheduleConfig:
     """Shift of `steps`."""
 
     def build(self) -> FlowSchedule:
-        """The sigmas; UserError for a list that does not fall."""
+        """The sigmas; UserError for a list that does not fall, or leaves (0, 1000]."""
+        for step in self.steps:
+            if not 0 < step <= 1000:
+                raise UserError(f"schedule.steps are timesteps in (0, 1000], found {step:g}")
         return FlowSchedule.listed(self.steps, shift=self.shift)
 
 
@@ -278,6 +283,9 @@ class TrainConfig:
     """Compute activations again in the backward pass, block by block."""
     compile: bool = False
     """torch.compile each block."""
+    attention: str | None = None
+    """Backend of diffusers for self-attention. Without it: flash-attn where it is installed, on
+    CUDA in bf16 with processes that each have their clips; else PyTorch's own."""
     batched_cfg: bool = True
     """Ask for both branches of guidance in one pass of twice the batch."""
     short_text: bool = True
@@ -298,7 +306,7 @@ class TrainConfig:
     track: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
     """Where figures go beside log.jsonl. wandb without an account stays offline."""
     log_every: int = 1
-    """Steps between lines in log.jsonl."""
+    """Steps between lines in log.jsonl, each the mean since the line before."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print memory and time, and stop."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
@@ -321,6 +329,9 @@ class TrainConfig:
 
     def check(self) -> None:
         """UserError in one sentence for a value that cannot be meant."""
+        for name, number in _numbers(to_table(self)):
+            if not math.isfinite(number):
+                raise UserError(f"--{name} has to be a finite number, found {number}")
         self.schedule.build()
         counts = {
             "steps": self.steps,
@@ -356,8 +367,21 @@ class TrainConfig:
                 f"noise.low {self.noise.low} and noise.high {self.noise.high} have to rise within "
                 "(0, 1]"
             )
-        if not self.noise.shift > 0:
-            raise UserError(f"noise.shift {self.noise.shift} is not positive")
+        for name, number in (
+            ("student.lr", self.student.lr),
+            ("critic.lr", self.critic.lr),
+            ("adam.weight-decay", self.adam.weight_decay),
+        ):
+            if number < 0:
+                raise UserError(f"--{name} has to be at least 0, found {number:g}")
+        for name, number in (
+            ("student.clip", self.student.clip),
+            ("critic.clip", self.critic.clip),
+            ("noise.shift", self.noise.shift),
+            ("adam.eps", self.adam.eps),
+        ):
+            if not number > 0:
+                raise UserError(f"--{name} has to be more than 0, found {number:g}")
         for name, share in (
             ("student.ema", self.student.ema),
             ("adam.beta1", self.adam.beta1),
@@ -423,8 +447,9 @@ class TrainConfig:
                 f"--rollout {self.rollout} trains text to video alone, found --p-i2v {self.p_i2v}",
                 hint="pass --p-i2v 0; an image may still take a first block of 1 frame afterwards",
             )
-        if self.compile:
-            raise UserError(f"--compile has no form for --rollout {self.rollout}; leave it out")
+        if self.compile or self.attention:
+            flag = "--compile" if self.compile else f"--attention {self.attention}"
+            raise UserError(f"{flag} has no form for --rollout {self.rollout}; leave it out")
         if self.rollout != "stream":
             return
         missing = {"dmd", "denoise"} - set(self.terms)
@@ -438,6 +463,17 @@ class TrainConfig:
                 f"{self.stream.rounds}",
                 hint="the first round is 0; 0 turns it off",
             )
+
+
+def _numbers(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a config's table, with its flag's name."""
+    for key, value in table.items():
+        name = within + key.replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{name}.")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float):
+                yield name, number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -462,7 +498,7 @@ class EncodeConfig:
     text_tokens: int | None = None
     """Tokens that prompts are cut to. Without it: the model's own number."""
     shard_rows: int = 512
-    """Rows in one encoded shard."""
+    """Most rows in one encoded shard."""
     batch: int = 8
     """Rows encoded at once."""
     precision: Literal["fp32", "bf16"] = "fp32"

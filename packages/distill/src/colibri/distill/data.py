@@ -4,6 +4,7 @@ Position p of a stream is the same row in any run, however positions are split o
 micro-batches: where a run stands in its data is a number.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from colibri.core.latents import read_latents
 from colibri.distill.encodings import NULL, EncodedManifest, read_manifest, written_as
 from colibri.distill.objectives.base import Batch
 from colibri.distill.pairs import Pairs
+
+log = logging.getLogger(__name__)
 
 
 class Encoded:
@@ -51,6 +54,30 @@ class Encoded:
         self._pairs = pairs
         self.rows = tuple(row for row in self.rows if row in pairs.shard_of)
         self.with_frame &= frozenset(self.rows)
+
+    def check_frames(self, p_i2v: float) -> None:
+        """UserError where no row has the first frame that samples are to get, or, with a `p_i2v` of
+        1, not every row; what is lost otherwise is said."""
+        lacking = len(self.rows) - len(self.with_frame)
+        if p_i2v == 0 or lacking == 0:
+            return
+        if not self.with_frame:
+            raise UserError(
+                f"{self.folder} has no row with a first frame, and --p-i2v {p_i2v:g} asks for some",
+                hint="pass --p-i2v 0 for text alone, or encode shards that hold images",
+            )
+        if p_i2v == 1:
+            raise UserError(
+                f"{self.folder} has {lacking} rows without a first frame, and --p-i2v 1 needs one "
+                "for each"
+            )
+        log.warning(
+            "%d of %d rows have no first frame: %.1f %% of samples are image to video, not %g %%",
+            lacking,
+            len(self.rows),
+            100 * p_i2v * len(self.with_frame) / len(self.rows),
+            100 * p_i2v,
+        )
 
     def caption(self, row: str) -> str:
         """What was encoded; the id where the files do not say it."""
@@ -156,7 +183,10 @@ def _with_clip(
                 )
             found.add(row)
     if not found:
-        raise UserError(f"{folder} has clips of no row: were the videos found?", hint=hint)
+        raise UserError(
+            f"{folder} has clips of no row: were the videos found?",
+            hint="run distill encode again with --videos DIR, where the rows' paths begin",
+        )
     return frozenset(found)
 
 

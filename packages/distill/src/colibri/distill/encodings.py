@@ -2,11 +2,12 @@
 
 A folder holds `text/*.safetensors`, `first/*.safetensors` (the latent format of `core.latents`) and
 `manifest.json`, written last. Every shard says which rows it holds, with a hash of what was
-encoded, and which encoder made it: a changed caption or encoder is noticed.
+encoded, and which encoder made it: a changed caption or encoder is noticed. `clips/*.safetensors`
+are there where they were asked for.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ class EncodedShard:
     """Those that have a first frame."""
     content: str
     """Hash over captions, images and encoders: what was encoded, not when or where."""
+    clips: str = ""
+    """Hash over the videos in `clips/NAME` and their form; empty without that file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +64,35 @@ class EncodedManifest:
     @property
     def data_hash(self) -> str:
         """What a student trained on this folder was trained on."""
-        return hash_json([self.text_hash, self.vae_hash, *(s.content for s in self.shards)])
+        clips = [shard.clips for shard in self.shards if shard.clips]
+        return hash_json([self.text_hash, self.vae_hash, *(s.content for s in self.shards), *clips])
+
+
+def lay_out(folder: Path, rows: Iterable[str], *, most: int) -> dict[str, tuple[str, ...]]:
+    """Rows of each shard, by its name: as a finished folder has them where it holds just these
+    rows, else as `cut` does."""
+    ids = tuple(rows)
+    try:
+        held = {shard.name: shard.rows for shard in read_manifest(folder).shards}
+    except UserError:  # none, or not whole
+        held = {}
+    return held if tuple(row for part in held.values() for row in part) == ids else cut(ids, most)
+
+
+def cut(ids: Iterable[str], most: int) -> dict[str, tuple[str, ...]]:
+    """Shards of up to `most` neighbours, by name.
+
+    An id decides whether it begins a shard, and a shard is named after its rows: one that is added
+    or taken away makes its own shard another and, where shards are full, some after it. A name
+    never comes to stand for other rows.
+    """
+    shards: list[list[str]] = []
+    for row in ids:
+        begins = int(hash_text(row)[:12], 16) % most == 0
+        if begins or not shards or len(shards[-1]) == most:
+            shards.append([])
+        shards[-1].append(row)
+    return {f"{hash_text(*rows)[:16]}.safetensors": tuple(rows) for rows in shards}
 
 
 def write_text(

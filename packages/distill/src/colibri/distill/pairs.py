@@ -69,13 +69,14 @@ def make_pairs(
     teacher: Path,
     shape: LatentShape,
     world: World,
+    on_hash: Callable[[str], object] | None = None,
     on_shard: Callable[[int, int], object] | None = None,
 ) -> Pairs:
     """Sample the paths of the first `config.pairs.rows` rows that are not there yet.
 
-    Files are split over the processes; `on_shard(files done, files of them found)` hears each. A
-    row's path depends on its prompt, the seed and the teacher alone. UserError for more rows than
-    are encoded.
+    `on_hash(hash of all paths)` may refuse before any is made. Files are split over the processes;
+    `on_shard(files done, files of them found)` hears each. A row's path depends on its prompt, the
+    seed and the teacher alone. UserError for more rows than are encoded.
     """
     settings = config.pairs
     if settings.rows < 1:
@@ -88,6 +89,9 @@ def make_pairs(
     keys = _row_keys(encoded, rows)
     folder = pairs_folder(config)
     recipe = _recipe(config, encoded, teacher, shape)
+    paths_hash = hash_json([recipe, keys])
+    if on_hash:
+        on_hash(paths_hash)
     family, _ = wan.describe(teacher)
     network: _Network | None = None
     shards = list(enumerate(chunked(rows, settings.shard_rows)))
@@ -111,7 +115,7 @@ def make_pairs(
     shard_of = {row: f"{index:05d}.safetensors" for index, names in shards for row in names}
     found = Pairs(
         folder=folder,
-        hash=hash_json([recipe, keys]),
+        hash=paths_hash,
         shard_of=shard_of,
         made=made,
     )

@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,9 @@ from colibri.distill.device import find_device
 
 Precision = Literal["fp32", "bf16", "fp64"]
 
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one that makes files; a collective's own limit is minutes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
@@ -31,6 +35,8 @@ class World:
     device: torch.device
     context: int = 1
     """Processes that share a clip: neighbours by rank, which see the same rows and noise."""
+    patient: Any = field(default=None, repr=False, compare=False)
+    """Group of all processes, over the CPU, whose members wait for one another for `PATIENCE`."""
 
     @property
     def groups(self) -> int:
@@ -50,14 +56,14 @@ class World:
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
     def gather(self, figures: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Figures of all processes, joined by name."""
         if self.size == 1:
             return dict(figures)
         parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, dict(figures))
+        dist.all_gather_object(parts, dict(figures), group=self.patient)
         joined: dict[str, list[float]] = {}
         for part in parts:
             for name, values in part.items():
@@ -85,7 +91,8 @@ def processes(device: str) -> Iterator[World]:
         return
     dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
     try:
-        yield World(rank=rank, size=size, device=found)
+        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield World(rank=rank, size=size, device=found, patient=patient)
     finally:
         dist.destroy_process_group()
 
@@ -130,6 +137,13 @@ def shard(
     for block in network.blocks:
         fully_shard(block, mp_policy=policy, **again)
     fully_shard(network, mp_policy=policy, **again)
+
+
+def whole_in_backward(network: Any, inner: Tensor) -> None:
+    """Where `network` is sharded, have its outer weights whole when a backward pass comes to
+    `inner`, made of what blocks put out: FSDP2 waits for the network's own output."""
+    if hasattr(network, "unshard") and inner.requires_grad:
+        inner.register_hook(lambda gradient: network.unshard())
 
 
 def local(weight: Tensor) -> Tensor:

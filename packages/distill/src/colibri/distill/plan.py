@@ -43,6 +43,11 @@ DEVICES = {
     "cpu": Device(gigabytes=16, tflops=0.05, share=0.2),
 }
 
+SEEDS = 2
+"""Clips of each prompt in a validation."""
+LEVELS = (0.6, 0.8)
+"""Noise at which the teacher says which prompt explains a clip."""
+
 HEADROOM = 0.94
 """Share of a device's memory that a process can count on."""
 
@@ -62,6 +67,10 @@ class Plan:
     """A step on average, over steps with and without an update of the student."""
     pflop: float
     """Arithmetic of a step in one process, on average."""
+    validation_seconds: float
+    """A validation, without decoding; 0 where there is none."""
+    reference_seconds: float
+    """The teacher's clips that validations compare with, made before the first step."""
     advice: tuple[str, ...]
     """What would make it fit, where it does not."""
 
@@ -82,6 +91,11 @@ class Plan:
             "",
             f"  a step {self.seconds:.3g} s on average ({self.pflop:.3g} PFLOP a process)",
         ]
+        if self.validation_seconds:
+            lines.append(
+                f"  a validation {self.validation_seconds:.3g} s; the teacher's clips for it "
+                f"{self.reference_seconds:.3g} s, once"
+            )
         if not self.fits:
             lines += ["", "does not fit" + (f": {'; '.join(self.advice)}" if self.advice else "")]
         return "\n".join(lines)
@@ -103,7 +117,9 @@ def plan(config: TrainConfig, *, device: str, processes: int = 1) -> Plan:
         raise UserError(f"--context {config.context} does not divide {processes} processes")
     parts = _memory(config, family, video, processes)
     flop = step_flop(config, family, tokens)
+    check, reference = validation_flop(config, family, tokens)
     machine = DEVICES[device]
+    speed = machine.tflops * 1e12 * machine.share
     total, limit = sum(parts.values()), machine.gigabytes * HEADROOM
     return Plan(
         model=family.name,
@@ -113,8 +129,10 @@ def plan(config: TrainConfig, *, device: str, processes: int = 1) -> Plan:
         parts_gb=parts,
         total_gb=total,
         limit_gb=limit,
-        seconds=flop / (machine.tflops * 1e12 * machine.share),
+        seconds=flop / speed,
         pflop=flop / 1e15,
+        validation_seconds=check / speed,
+        reference_seconds=reference / speed,
         advice=tuple(_advice(config, processes)) if total > limit else (),
     )
 
@@ -224,6 +242,25 @@ def update_flop(config: TrainConfig, family: ModelFamily, tokens: int, net: str)
     return samples * (walk + walked + sum(asked)) * forward
 
 
+def validation_flop(config: TrainConfig, family: ModelFamily, tokens: int) -> tuple[float, float]:
+    """Arithmetic of a validation in one process, and of the teacher's clips before the first, where
+    every row has a first frame; zeros without validations. Every process makes every clip."""
+    if not config.validate_every:
+        return 0.0, 0.0
+    rows, kinds = config.validate_rows, 2 if config.p_i2v > 0 else 1
+    clips = rows * SEEDS * kinds
+    passes = config.schedule.build().steps
+    if config.causal_form is not None and config.causal.past == "clean":
+        passes += 1  # which writes the keys and values
+    branches = 1 if config.guidance.standard(config.guidance.real) == 1 else 2
+    asked = len(LEVELS) * rows**2 if rows > 1 else 0
+    forward = forward_flop(family, tokens, family.defaults.text_tokens) / config.context
+    return (
+        (clips * passes + asked) * forward,
+        clips * config.teacher_steps * branches * forward,
+    )
+
+
 def _new_share(config: TrainConfig, family: ModelFamily) -> float:
     """Share of a clip's frames that a round makes, on average."""
     if config.rollout != "stream":
@@ -265,6 +302,13 @@ def _memory(
     if config.shard:  # the block that computes and the one that is fetched, whole
         block = weights.parameters / int(family.transformer["num_layers"])
         parts["gathered blocks"] = 2 * block * (2 if half else full)
+    if config.validate_every:
+        from colibri.distill.decoding import decoding_bytes
+
+        # clips are made as in a step, then decoded when what follows is free
+        free = sum(parts[name] for name in ("gradients", "inputs of blocks", "activations"))
+        decoding = decoding_bytes(family, family.latent_shape(video))
+        parts["decoding in validation"] = max(0.0, decoding - free)
     return {name: size / GB for name, size in parts.items()}
 
 

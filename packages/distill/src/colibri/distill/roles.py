@@ -12,19 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch import Tensor, nn
 
+from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.geometry import LatentShape
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.attention import make_causal
 from colibri.core.wan.cache import KVCache
 from colibri.core.wan.causal import clip_velocity
+from colibri.core.wan.context import SharedAttention
 from colibri.core.wan.family import Causal
 from colibri.core.wan.rollout import Block, Noise, block_rollout, rewritten
 from colibri.core.wan.transformer import velocity
 from colibri.distill.head import Head
 from colibri.distill.objectives.base import Net, Role
+from colibri.distill.parallel import whole_in_backward
 from colibri.distill.short_text import ShortText, shorten
 
 Precision = Literal["fp32", "bf16", "fp64"]
@@ -74,8 +78,11 @@ class Roles:
             torch.manual_seed(seed)
             head = Head(network, layers=layers, width=width)
         self.head = head.double() if self.precision == "fp64" else head
-        own = self.trained("critic")
-        own |= {f"{HEAD}{name}": weight for name, weight in self.head.named_parameters()}
+
+    def _of_head(self, net: Net) -> dict[str, nn.Parameter]:
+        if net != "critic" or self.head is None:
+            return {}
+        return {f"{HEAD}{name}": weight for name, weight in self.head.named_parameters()}
 
     def network(self, role: Role) -> Any:
         """The transformer that plays `role`."""
@@ -212,7 +219,32 @@ class Roles:
         with self.head as head:
             self.velocity("critic", x_BCTHW, sigma, text_BLD, clean_first=clean_first)
             with computing(self.precision, x_BCTHW.device.type):
-                return head()
+                logits_B: Tensor = head()
+        whole_in_backward(self.network("critic"), logits_B)
+        return logits_B
+
+
+def use_attention(network: Any, backend: str) -> None:
+    """Self-attention by a backend of diffusers, in the dtype of its values: under autocast queries
+    and keys come in float32, which flash-attn does not take. Cross-attention stays: padding may
+    need a mask. UserError for a backend that is unknown or not installed."""
+    wan.hush()
+    default, _ = _AttentionBackendRegistry.get_active_backend()
+    try:
+        network.set_attention_backend(backend)
+    except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"--attention {backend} cannot be used: {said}",
+            hint="--attention native is PyTorch's own",
+        ) from None
+    finally:
+        _AttentionBackendRegistry.set_active_backend(default)  # diffusers changes all models'
+    for block in network.blocks:
+        own = SharedAttention()
+        own._attention_backend = block.attn1.processor._attention_backend
+        block.attn1.set_processor(own)
+        block.attn2.processor._attention_backend = None
 
 
 class Separate(Roles):
@@ -251,10 +283,10 @@ class Separate(Roles):
 
     def trained(self, net: Net) -> dict[str, nn.Parameter]:
         """All weights of the network: those it had when this was first asked, as a sharded network
-        shows others while it computes."""
+        shows others while it computes. Not before `shard`, which replaces them."""
         if net not in self._trained:
             self._trained[net] = dict(self._networks[net].named_parameters())
-        return self._trained[net]
+        return self._trained[net] | self._of_head(net)
 
 
 class Shared(Roles):
@@ -303,7 +335,7 @@ class Shared(Roles):
 
     def trained(self, net: Net) -> dict[str, nn.Parameter]:
         """The weights of the adapter."""
-        return self._adapters[net]
+        return self._adapters[net] | self._of_head(net)
 
     def unsharded(self) -> set[nn.Parameter]:
         """The adapters: small, and in another dtype than the base, which FSDP2 cannot mix."""

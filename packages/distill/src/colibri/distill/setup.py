@@ -1,7 +1,8 @@
 """Everything that a training run needs, built from its config: networks, data, optimisers."""
 
+import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from colibri.distill.objectives.rollouts import ROLLOUTS, Rollout, whole
 from colibri.distill.pairs import Pairs, hash_transformer, known_hash, make_pairs
 from colibri.distill.parallel import World, processes, shard, sharing
 from colibri.distill.plan import check_context
-from colibri.distill.roles import HEAD, Roles, Separate, Shared
+from colibri.distill.roles import HEAD, Roles, Separate, Shared, use_attention
 from colibri.distill.teacher import teacher_folder
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,11 @@ class Setup:
 
 
 def build(config: TrainConfig, world: World) -> Setup:
-    """Load, check and build. UserError for settings, folders and data that do not fit."""
+    """Load, check and build. UserError for settings, folders and data that do not fit, and for a
+    checkpoint in `out` of other ones, before anything there is made again."""
     config.check()
     world = sharing(world, config.context)
+    _refuse_another_run(config, _settings(config))
     objective = Objective(config)
     teacher = teacher_folder(config.teacher)
     family, trained_for = wan.describe(teacher)
@@ -84,13 +87,20 @@ def build(config: TrainConfig, world: World) -> Setup:
         )
     check_context(config, family, shape.tokens(family.patch))
     vae_hash = wan.load(teacher, parts=()).vae_hash
+    _refuse_another_run(config, {"vae": vae_hash})
     encoded = open_encoded(config, teacher, family, shape, vae_hash, world, clips=objective.clips)
     if config.causal_form is not None:
         _refuse_cut_blocks(config, shape)
     pairs = None
     if "regress" in config.terms and config.pairs.rows:
         pairs = make_pairs(
-            config, encoded, teacher=teacher, shape=shape, world=world, on_shard=_say_pairs
+            config,
+            encoded,
+            teacher=teacher,
+            shape=shape,
+            world=world,
+            on_hash=lambda found: _refuse_another_run(config, {"paths": found}),
+            on_shard=_say_pairs,
         )
         encoded.pair_with(pairs)
     torch.manual_seed(config.seed)
@@ -198,10 +208,16 @@ def build_roles(
         roles.add_head(layers=settings.layers, width=settings.width, seed=config.seed)
     if config.quantize != "none":
         roles.quantize_base()
+    backend = attention_backend(config, world.device)
+    if backend:
+        for network in networks.values():
+            use_attention(network, backend)
     if config.causal_form is not None:
         roles.make_student_causal(config.causal_form)
     if config.short_text and not (config.checkpointing or config.compile):
         roles.shorten_text()
+    if config.compile:
+        _allow_variants()
     if world.context > 1:
         from colibri.core.wan.context import context_groups, share_tokens
 
@@ -213,12 +229,36 @@ def build_roles(
             network.enable_gradient_checkpointing()
         if config.compile:
             network.compile_repeated_blocks()
-        if config.shard:
+        if config.shard and world.size > 1:
             shard(network, world, config.precision, whole=roles.unsharded())
         network.to(world.device)
     if roles.head is not None:
         roles.head.to(world.device)
     return roles
+
+
+def attention_backend(config: TrainConfig, device: torch.device) -> str | None:
+    """What computes self-attention: what was asked for, else flash-attn where it is installed and
+    takes what a run has; None is PyTorch's own."""
+    if config.attention is not None:
+        return config.attention.lower()
+    plain = config.causal_form is None and config.context == 1 and config.quantize == "none"
+    if plain and device.type == "cuda" and config.precision == "bf16":
+        return "flash" if importlib.util.find_spec("flash_attn") else None
+    return None
+
+
+VARIANTS = 32
+"""Forms of one block that are compiled: for each role, with gradients and without, for one sigma a
+clip and one a token, and for each size of a batch. PyTorch's own limit is 8; beyond, a block runs
+uncompiled."""
+
+
+def _allow_variants() -> None:
+    """Raise torch.compile's limit to `VARIANTS`, in this process."""
+    import torch._dynamo.config as dynamo
+
+    dynamo.recompile_limit = max(VARIANTS, dynamo.recompile_limit)
 
 
 def open_encoded(
@@ -257,11 +297,7 @@ def open_encoded(
                 f"{folder} was encoded by another text encoder than the one in {teacher}",
                 hint="run distill encode with this teacher",
             )
-    if config.p_i2v == 1 and len(encoded.with_frame) < len(encoded.rows):
-        raise UserError(
-            f"{folder} has {len(encoded.rows) - len(encoded.with_frame)} rows without a first "
-            "frame, and --p-i2v 1 needs one for each"
-        )
+    encoded.check_frames(config.p_i2v)
     return encoded
 
 
@@ -377,6 +413,7 @@ FREE = frozenset(
         "context",
         "checkpointing",
         "compile",
+        "attention",
         "watch",
         "start",
         "pairs",
@@ -393,6 +430,25 @@ def bound(setup: Setup) -> dict[str, Any]:
         vae=setup.vae_hash,
         pairs=setup.pairs.hash if setup.pairs else None,
     )
+
+
+def check_bound(where: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """UserError names what a checkpoint is bound to and this run is not."""
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise UserError(
+                f"{where} is of a run with {key} {found.get(key)!r}, this one has "
+                f"{wanted.get(key)!r}",
+                hint="use the same settings, or another --out",
+            )
+
+
+def _refuse_another_run(config: TrainConfig, wanted: Mapping[str, Any]) -> None:
+    """`check_bound` of the newest checkpoint in `out`, with so much of `bound` as is known yet."""
+    newest = checkpoint.latest(config.out / "checkpoints")
+    if newest is not None:
+        found = checkpoint.read_about(newest)["bound"]
+        check_bound(newest, {key: found.get(key) for key in wanted}, wanted)
 
 
 def is_done(config: TrainConfig) -> bool:
@@ -420,15 +476,18 @@ def is_done(config: TrainConfig) -> bool:
 def _bound(
     config: TrainConfig, *, teacher: str, data: str, vae: str, pairs: str | None
 ) -> dict[str, Any]:
-    free = FREE - ({"steps"} if config.adam.decay_from < 1 else set())
-    table = {key: value for key, value in to_table(config).items() if key not in free}
-    more: dict[str, Any] = {
+    return _settings(config) | {
         "teacher": teacher,
         "data": data,
         "vae": vae,
         "paths": pairs,
         "started_from": _start_hash(config),
     }
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    free = FREE - ({"steps"} if config.adam.decay_from < 1 else set())
+    table = {key: value for key, value in to_table(config).items() if key not in free}
     if config.context > 1:  # rows by process are others then
-        more["context"] = config.context
-    return table | more
+        table["context"] = config.context
+    return table

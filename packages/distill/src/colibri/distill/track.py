@@ -1,12 +1,16 @@
 """Figures to a tracker beside log.jsonl: TensorBoard, trackio or Weights & Biases, by choice."""
 
 import importlib
+import netrc
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from colibri.core.errors import UserError
+from colibri.core.shards import write_text_whole
 
 
 class Tracker(Protocol):
@@ -20,30 +24,55 @@ class Tracker(Protocol):
 
 
 def open_tracker(
-    name: str, *, out: Path, config: dict[str, Any], say: Callable[[str], object]
+    name: str, *, out: Path, config: dict[str, Any], start: int, say: Callable[[str], object]
 ) -> Tracker | None:
-    """None for `none`. UserError where the tracker is not installed."""
+    """None for `none`. A run that was stopped goes on as the same one there, from step `start`.
+    UserError where the tracker is not installed."""
     if name == "none":
         return None
     if name == "tensorboard":
         _need(name, "tensorboard")
-        return _TensorBoard(out / "tensorboard")
+        return _TensorBoard(out / "tensorboard", start=start)
     module = _need(name, name)
-    if name == "trackio":
-        module.init(project="colibri-distill", name=out.name, config=config)
+    run_id = _run_id(out)
+    if name == "trackio":  # which knows runs by their names
+        module.init(
+            project="colibri-distill", name=f"{out.name}-{run_id}", resume="allow", config=config
+        )
         return _Run(module)
-    account = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").is_file()
-    if not account:
+    mode = None if os.environ.get("WANDB_MODE") else "online" if _wandb_account() else "offline"
+    if mode == "offline":
         say(f"wandb: no account is set up, so the run stays offline in {out / 'wandb'}")
-    out.mkdir(parents=True, exist_ok=True)
     module.init(
         project="colibri-distill",
         name=out.name,
+        id=run_id,
+        resume="allow",
         dir=str(out),
         config=config,
-        mode="online" if account else "offline",
+        mode=mode,
     )
     return _Run(module)
+
+
+def _run_id(out: Path) -> str:
+    """Drawn once for a run's folder."""
+    path = out / "track-id"
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text_whole(path, f"{uuid.uuid4().hex[:8]}\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _wandb_account() -> bool:
+    """Whether wandb has a key for its server: in its variable, or in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(Path.home() / ".netrc").authenticators(str(host)) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class _Run:
@@ -60,10 +89,10 @@ class _Run:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder))
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start)
 
     def log(self, step: int, figures: Mapping[str, Any]) -> None:
         for name, value in _numbers(figures).items():

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from colibri.distill.objectives.base import Draws, Net, Round, merge_figures
 from colibri.distill.parallel import World, clip, processes
 from colibri.distill.plan import DEVICES, known_device, refuse_what_cannot_fit, update_flop
 from colibri.distill.roles import pull
-from colibri.distill.setup import NETS, Setup, bound, build
+from colibri.distill.setup import NETS, Setup, attention_backend, bound, build, check_bound
 from colibri.distill.track import open_tracker
 from colibri.distill.validate import Validation
 
@@ -68,9 +69,10 @@ def train_among(
     _refuse_what_cannot_fit(config, world)
     setup = build(config, world)
     say(describe(setup))
+    loop = Loop(setup, say)
     if world.leads:
         write_json_whole(config.out / "config.json", to_table(config))
-    return Loop(setup, say).run(stop_at, enough)
+    return loop.run(stop_at, enough)
 
 
 class Loop:
@@ -87,6 +89,8 @@ class Loop:
         """Score of the checkpoint in `best_folder`."""
         self.complaints = 0
         """Validations in a row with something wrong."""
+        self.figures: dict[str, list[float]] = {}
+        """Of the steps since the latest line of the log."""
         self.step = self._resume()
 
     def run(
@@ -96,17 +100,24 @@ class Loop:
         config, world = self.config, self.world
         journal = Journal(config.out / "log.jsonl", start=self.step) if world.leads else None
         tracker = (
-            open_tracker(config.track, out=config.out, config=to_table(config), say=self.say)
+            open_tracker(
+                config.track,
+                out=config.out,
+                config=to_table(config),
+                start=self.step,
+                say=self.say,
+            )
             if world.leads
             else None
         )
         validation = Validation(self.setup) if config.validate_every else None
         end = min(config.steps, stop_at or config.steps)
         over = False
+        times: list[float] = []
         while self.step < end and not over:
             started = time.perf_counter()
-            figures = self.turn()
-            seconds = time.perf_counter() - started
+            merge_figures(self.figures, self.turn())
+            times.append(time.perf_counter() - started)
             self.step += 1
             done = self.step
             wrong: str | None = None
@@ -115,11 +126,12 @@ class Loop:
             if validation and checked:
                 found = validation.run(done)
                 wrong = complaint(found, config.watch)
-                figures |= {f"validate/{name}": [value] for name, value in found.items()}
+                self.figures |= {f"validate/{name}": [value] for name, value in found.items()}
             if done % config.log_every == 0 or done == end or over or checked:
-                figures = world.gather(figures)
+                figures = world.gather(self.figures)
                 if journal:
-                    more = self._speed(seconds) | _memory(world)
+                    more = self._speed(times) | _memory(world)
+                    seconds = statistics.fmean(times)
                     line = journal.write(
                         done - 1, figures, seconds=seconds, complaint=wrong, **more
                     )
@@ -128,6 +140,7 @@ class Loop:
                         self.say(warning)
                     if tracker:
                         tracker.log(done - 1, line)
+                self.figures, times = {}, []
             if validation and checked:
                 if world.leads:
                     validation.page()
@@ -172,13 +185,15 @@ class Loop:
             hint=f"{hint}, in another --out",
         )
 
-    def _speed(self, seconds: float) -> dict[str, float]:
-        """TFLOP/s of the step in this process, and the share of the device's peak where known."""
+    def _speed(self, times: list[float]) -> dict[str, float]:
+        """TFLOP/s of the latest steps, which took these seconds, in this process, and the share of
+        the device's peak where known."""
         setup = self.setup
         tokens = setup.shape.tokens(setup.family.patch)
-        nets = setup.objective.nets(self.step - 1)
+        steps = range(self.step - len(times), self.step)
+        nets = [net for step in steps for net in setup.objective.nets(step)]
         flop = sum(update_flop(self.config, setup.family, tokens, net) for net in nets)
-        speed = {"tflops": flop / seconds / 1e12}
+        speed = {"tflops": flop / sum(times) / 1e12}
         known = known_device() if self.world.device.type == "cuda" else None
         if known:
             speed["mfu"] = speed["tflops"] / DEVICES[known].tflops
@@ -290,6 +305,7 @@ class Loop:
                 "bad_steps": self.watch.bad,
                 "best": self.best,
                 "complaints": self.complaints,
+                "figures": self.world.gather(self.figures),
             },
             step=self.step,
             world=self.world,
@@ -303,7 +319,7 @@ class Loop:
             return 0
         setup, world = self.setup, self.world
         state = checkpoint.read_state(newest, world=world)
-        _check_bound(newest, state["bound"], bound(setup))
+        check_bound(newest, state["bound"], bound(setup))
         tensors = checkpoint.read_tensors(newest, world=world)
         for net in NETS:
             weights = setup.roles.trained(net)
@@ -322,6 +338,7 @@ class Loop:
         checkpoint.restore_random(tensors, world.device)
         self.watch.bad = dict(state["bad_steps"])
         self.best, self.complaints = state["best"], int(state["complaints"])
+        self.figures = state.get("figures", {}) if world.leads else {}
         self.say(f"going on from {newest.name}")
         return int(state["step"])
 
@@ -333,11 +350,15 @@ def describe(setup: Setup) -> str:
     sigmas = ", ".join(f"{sigma:.4g}" for sigma in setup.schedule.sigmas[:-1])
     causal = config.causal_form
     how = "" if causal is None else f"in {config.rollout}, {_blocks(causal)}, "
+    alone = config.shard and setup.world.size == 1
+    backend = attention_backend(config, setup.world.device)
+    attention = f", attention by {backend}" if backend else ""
+    split = ", not sharded: there is one process" if alone else ""
     return (
         f"{setup.family.name}: {form}, {how}sigmas {sigmas}, guidance {config.guidance.form} "
         f"{config.guidance.real:g}, {len(setup.encoded.rows):,} rows, "
         f"{config.batch * config.accumulate * setup.world.groups} samples an update, "
-        f"{setup.world.device.type}, {config.precision}"
+        f"{setup.world.device.type}, {config.precision}{attention}{split}"
     )
 
 
@@ -354,16 +375,6 @@ def _refuse_what_cannot_fit(config: TrainConfig, world: World) -> None:
     known = known_device() if world.device.type == "cuda" else None
     if known:
         refuse_what_cannot_fit(config, device=known, processes=world.size)
-
-
-def _check_bound(where: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            raise UserError(
-                f"{where} is of a run with {key} {found.get(key)!r}, this one has "
-                f"{wanted.get(key)!r}",
-                hint="use the same settings, or another --out",
-            )
 
 
 def _memory(world: World) -> dict[str, float]:

@@ -17,37 +17,39 @@ from colibri.core.errors import UserError
 from colibri.core.latents import read_latents, write_latents
 from colibri.core.schedule import FlowSchedule, add_noise, velocity_of
 from colibri.core.video import write_video
-from colibri.core.wan.decoder import LatentStats, WanDecoder, decode_latents, to_frames
+from colibri.core.wan.decoder import LatentStats, decode_stream, to_frames
 from colibri.core.wan.rollout import seeded_noise, whole_clip
 from colibri.core.wan.sampler import draw_noise, schedule_for, seeds
 from colibri.distill.figures import compare, prompt_accuracy
 from colibri.distill.objectives.base import Batch, Role
 from colibri.distill.page import read_log, write_page
+from colibri.distill.plan import LEVELS, SEEDS
 from colibri.distill.roles import computing
 from colibri.distill.setup import Setup
 
 SHOWN = 6
 """Frames of a clip in the picture."""
-SEEDS = 2
-"""Clips of each prompt."""
-LEVELS = (0.6, 0.8)
-"""Noise at which the teacher says which prompt explains a clip."""
 KINDS = {False: "text", True: "image"}
 
 Frames = NDArray[np.uint8]
 
 
 class Validation:
-    """The first rows of the data: text to video, and image to video where frames are."""
+    """The first rows of the data, of those with a frame where image to video is trained: text to
+    video of all, and image to video of those that have a frame."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._rows = setup.encoded.rows[: setup.config.validate_rows]
-        self._captions = [setup.encoded.caption(row) for row in self._rows]
-        self._folder = setup.config.out / "samples"
-        image = setup.config.p_i2v > 0 and setup.encoded.with_frame.issuperset(self._rows)
-        self._givens = (False, True) if image else (False,)
-        self._teacher = torch.cat([self._reference(given) for given in self._givens])
+        encoded, config = setup.encoded, setup.config
+        framed = encoded.with_frame if config.p_i2v > 0 else frozenset[str]()
+        ordered = sorted(encoded.rows, key=lambda row: row not in framed)
+        rows = tuple(ordered[: config.validate_rows])
+        with_frame = tuple(row for row in rows if row in framed)
+        self._rows = {False: rows} | ({True: with_frame} if with_frame else {})
+        """Those of text to video, and of image to video, which come first among them."""
+        self._captions = [encoded.caption(row) for row in rows]
+        self._folder = config.out / "samples"
+        self._teacher = torch.cat([self._reference(given) for given in self._rows])
 
     @torch.no_grad()
     def run(self, step: int) -> dict[str, float]:
@@ -55,9 +57,9 @@ class Validation:
         and its picture."""
         setup = self._setup
         with setup.ema.swapped(setup.roles.trained("student")):
-            made = {given: self._clips("student", given) for given in self._givens}
+            made = {given: self._clips("student", given) for given in self._rows}
             figures = compare(torch.cat(list(made.values())), self._teacher)
-            if len(self._rows) > 1:
+            if len(self._rows[False]) > 1:
                 figures["prompt"] = self._prompts(made[False][:, 0])
         if setup.world.leads:
             self._write(step, made)
@@ -82,39 +84,49 @@ class Validation:
 
     def _clips(self, role: Role, given: bool) -> Tensor:
         """(R, K, C, T, H, W) latents on the CPU."""
-        setup, config = self._setup, self._setup.config
-        batch = self._batch(given)
-        schedule, sampler, guidance = self._way(role)
-        made = []
-        for seed in range(SEEDS):
-            if role == "student" and config.causal_form is not None:
-                made.append(self._in_blocks(batch, seed))
-                continue
-            with setup.roles.playing(role), computing(config.precision, setup.world.device.type):
-                made.append(
-                    whole_clip(
-                        setup.roles.network(role),
-                        batch.text_BLD,
-                        shape=setup.shape,
-                        schedule=schedule,
-                        generator=seeds(config.seed + seed * len(self._rows), len(self._rows)),
-                        sampler=sampler,
-                        guidance=guidance,
-                        negative_BLD=batch.null_BLD if guidance != 1 else None,
-                        first_BCTHW=batch.first_BCTHW if given else None,
-                    ).cpu()
-                )
-        return torch.stack(made, dim=1)
+        parts = self._parts(given)
+        return torch.stack(
+            [
+                torch.cat([self._made(role, given, part, seed) for part in parts])
+                for seed in range(SEEDS)
+            ],
+            dim=1,
+        )
 
-    def _in_blocks(self, batch: Batch, seed: int) -> Tensor:
+    def _parts(self, given: bool) -> list[range]:
+        """Rows by their place, `config.batch` at once, as a training step has them."""
+        count, batch = len(self._rows[given]), self._setup.config.batch
+        return [range(first, min(first + batch, count)) for first in range(0, count, batch)]
+
+    def _made(self, role: Role, given: bool, part: range, seed: int) -> Tensor:
+        """One clip of each of these rows."""
+        setup, config = self._setup, self._setup.config
+        batch = self._batch(given, part)
+        first = config.seed + seed * len(self._captions) + part.start
+        if role == "student" and config.causal_form is not None:
+            return self._in_blocks(batch, range(first, first + len(part)))
+        schedule, sampler, guidance = self._way(role)
+        with setup.roles.playing(role), computing(config.precision, setup.world.device.type):
+            return whole_clip(
+                setup.roles.network(role),
+                batch.text_BLD,
+                shape=setup.shape,
+                schedule=schedule,
+                generator=seeds(first, len(part)),
+                sampler=sampler,
+                guidance=guidance,
+                negative_BLD=batch.null_BLD if guidance != 1 else None,
+                first_BCTHW=batch.first_BCTHW if given else None,
+            ).cpu()
+
+    def _in_blocks(self, batch: Batch, noise_seeds: range) -> Tensor:
         """A causal student's clips of the teacher's length."""
         setup, config = self._setup, self._setup.config
-        first = config.seed + seed * len(self._rows)
         blocks = setup.roles.blocks(
             batch.text_BLD,
             shape=setup.shape,
             schedule=setup.schedule,
-            noise=seeded_noise(range(first, first + len(self._rows)), device=setup.world.device),
+            noise=seeded_noise(noise_seeds, device=setup.world.device),
             blocks=len(config.causal.blocks(setup.shape.frames)),
         )
         return torch.cat([block.latents_BCTHW for block in blocks], dim=2).cpu()
@@ -128,11 +140,10 @@ class Validation:
         schedule = schedule_for(default.sampler, config.teacher_steps, default.shift)
         return schedule, default.sampler, config.guidance.standard(config.guidance.real)
 
-    def _batch(self, given: bool) -> Batch:
+    def _batch(self, given: bool, part: range) -> Batch:
         setup = self._setup
-        return setup.encoded.batch(
-            self._rows, given=(given,) * len(self._rows), device=setup.world.device
-        )
+        rows = self._rows[given][part.start : part.stop]
+        return setup.encoded.batch(rows, given=(given,) * len(rows), device=setup.world.device)
 
     def _reference(self, given: bool) -> Tensor:
         """The teacher's clips: made once, then read."""
@@ -141,7 +152,7 @@ class Validation:
         schedule, sampler, guidance = self._way("teacher")
         recipe = {
             "teacher": setup.teacher_hash,
-            "rows": list(self._rows),
+            "rows": list(self._rows[given]),
             "data": setup.encoded.manifest.data_hash,
             "seed": setup.config.seed,
             "seeds": SEEDS,
@@ -174,19 +185,26 @@ class Validation:
     def _prompts(self, clips_RCTHW: Tensor) -> float:
         """Share of text-to-video clips that their own prompt explains best, by the teacher."""
         setup = self._setup
-        batch = self._batch(False)
-        clips = clips_RCTHW.to(setup.world.device)
-        count = len(self._rows)
-        noise = draw_noise(tuple(clips.shape), seeds(setup.config.seed, count), device=clips.device)
+        parts = self._parts(False)
+        count = len(clips_RCTHW)
         errors = torch.zeros(count, count, dtype=torch.float64)
-        for sigma in LEVELS:
-            noisy = add_noise(clips, noise, sigma)
-            for turn in range(count):  # clip r with prompt r + turn
-                text = batch.text_BLD.roll(-turn, dims=0)
-                found = setup.roles.velocity("teacher", noisy, sigma, text)
-                error = (found - velocity_of(clips, noise)).square().flatten(1).mean(1)
-                rows = torch.arange(count)
-                errors[rows, (rows + turn) % count] += error.double().cpu()
+        words_RLD = torch.cat([self._batch(False, part).text_BLD for part in parts])
+        for part in parts:
+            rows = torch.tensor(part)
+            clips = clips_RCTHW[rows].to(setup.world.device)
+            noise = draw_noise(
+                tuple(clips.shape),
+                seeds(setup.config.seed + part.start, len(part)),
+                device=clips.device,
+            )
+            for sigma in LEVELS:
+                noisy = add_noise(clips, noise, sigma)
+                for turn in range(count):  # clip r with prompt r + turn
+                    others = (rows + turn) % count
+                    text_BLD = words_RLD[others.to(words_RLD.device)]
+                    found = setup.roles.velocity("teacher", noisy, sigma, text_BLD)
+                    error = (found - velocity_of(clips, noise)).square().flatten(1).mean(1)
+                    errors[rows, others] += error.double().cpu()
         return prompt_accuracy(errors)
 
     # ---- files ----
@@ -200,12 +218,14 @@ class Validation:
         Image.fromarray(picture).save(folder.with_suffix(".png"))
 
     def _decode(self, latents_RCTHW: Tensor) -> list[Frames]:
+        """By the teacher's VAE, part after part: what is held does not grow with the length."""
         setup = self._setup
         vae = wan.load(setup.teacher, parts=("vae",)).vae.to(setup.world.device)
-        stats, decoder = LatentStats.of(vae.config), WanDecoder(vae)
+        stats = LatentStats.of(vae.config)
+        raw_RCTHW = stats.unnormalise(latents_RCTHW)
         return [
-            to_frames(decode_latents(decoder, clip.to(setup.world.device), stats))[0]
-            for clip in latents_RCTHW.split(1)
+            np.concatenate([to_frames(part)[0] for part in decode_stream(vae, raw)])
+            for raw in raw_RCTHW.split(1)
         ]
 
     def _save_videos(self, folder: Path, given: bool, videos: Sequence[Frames]) -> None:
