@@ -93,7 +93,7 @@ def test_a_large_pipeline_can_be_planned_here(
         return words
 
     assert vae(plan_of("decoder")[1:]) == 0
-    assert "TFLOP in the decoder" in capsys.readouterr().out
+    assert "TFLOP forward and backward in the decoder" in capsys.readouterr().out
     assert distill(plan_of("student")[1:]) in (0, 1)
     assert "on 16 x h200" in capsys.readouterr().out
     assert plan_of("curate")[:4] == ["curate", "plan", "--calibrate", "0"]
