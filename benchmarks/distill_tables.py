@@ -23,9 +23,10 @@ from colibri.core.hashing import hash_json
 from colibri.core.schedule import FlowSchedule
 from colibri.distill.cli import recipe
 from colibri.distill.config import ScheduleConfig, TrainConfig
+from colibri.testbed.embedded import PREFIX, STUDENT
 from colibri.testbed.score import Quality, Semantics
 from rows import Found, command, kept, make_table, names_of, row_parser
-from sampling import Way, sampled
+from sampling import Way, folder_of, sampled
 
 CAPTIONS = ("curated", "action-only", "over-long", "camera-heavy")
 
@@ -101,6 +102,8 @@ ROWS = {
 
 TEACHER = {"teacher, 50 steps, CFG 4": (50, 4.0), "teacher, 3 steps, no CFG": (3, 1.0)}
 """Rows that are not trained: steps and guidance."""
+SHIPPED = "shipped student, 3 steps"
+"""The embedded one, which was trained for longer than a row."""
 
 
 def main() -> None:
@@ -119,7 +122,10 @@ def main() -> None:
         budget=f"{arguments.budget_s:.0f} s of training a row, {arguments.prompts} prompts",
         line=_line,
         settings=("teacher", "budget_s", "steps", "prompts", "data_rows"),
-        before=lambda: {name: _teacher_row(arguments, name) for name in TEACHER},
+        before=lambda: (
+            {name: _teacher_row(arguments, name) for name in TEACHER}
+            | {SHIPPED: _shipped_row(arguments)}
+        ),
     )
     if done:
         print(_table(done))
@@ -217,6 +223,18 @@ def _teacher_row(arguments: argparse.Namespace, name: str) -> Found:
         return {"says": name, "group": "teacher", "steps": 0, **_scores(arguments, model, way)}
 
     return kept(arguments.work / f"{name}.json", _asked(arguments, name), make)
+
+
+def _shipped_row(arguments: argparse.Namespace) -> Found:
+    folder = folder_of(PREFIX + STUDENT)
+
+    def make() -> Found:
+        model = wan.load(folder)
+        way = Way(sampler="consistency", schedule=model.sampling_schedule())
+        return {"says": SHIPPED, "group": "shipped", "steps": 0, **_scores(arguments, model, way)}
+
+    asked = _asked(arguments, SHIPPED, wan.hash_part(folder, "transformer"))
+    return kept(arguments.work / f"{SHIPPED}.json", asked, make)
 
 
 def _scores(arguments: argparse.Namespace, model: wan.WanModel, way: Way) -> Found:
