@@ -1,7 +1,6 @@
 """Activations of a transformer, counted on the meta device: what autograd keeps, and what a pass
 without gradients has at once. No memory is used, whatever the size."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from colibri.core import wan
 from colibri.core.geometry import LatentShape
+from colibri.core.wan import dryrun
 from colibri.core.wan.family import ModelFamily
 
 Kind = torch.dtype
@@ -59,32 +59,22 @@ def _count(
     full = set(network._keep_in_fp32_modules) if dtype == torch.bfloat16 else set()
     for name, weight in network.named_parameters():
         weight.data = weight.data.to(torch.float32 if full & set(name.split(".")) else dtype)
-    weights = {id(weight) for weight in network.parameters()}
-    held: dict[int, int] = {}
-    tensors: list[Tensor] = []  # kept, so that no two have the same id
-
-    def keep(tensor: Tensor) -> Tensor:
-        base: Any = tensor._base if tensor._base is not None else tensor
-        if id(base) not in weights and id(tensor) not in weights:
-            tensors.append(base)
-            held[id(base)] = base.numel() * base.element_size()
-        return tensor
-
-    unchanged: Callable[[Tensor], Tensor] = lambda tensor: tensor  # noqa: E731
     tokens = shape.tokens(family.patch)
     config = family.transformer
 
     def empty(*size: int, kind: torch.dtype = dtype) -> Tensor:
         return torch.empty(size, dtype=kind, device="meta")
 
-    with _FlashAttention(), torch.autograd.graph.saved_tensors_hooks(keep, unchanged):
+    def run() -> None:
         network(
             hidden_states=empty(batch, shape.channels, shape.frames, shape.height, shape.width),
             timestep=empty(batch, *((tokens,) if per_token else ()), kind=torch.float64),
             encoder_hidden_states=empty(batch, text_tokens, int(config["text_dim"])),
             return_dict=False,
         )
-    return sum(held.values())
+
+    with _FlashAttention():
+        return dryrun.kept_bytes(run, network.parameters())
 
 
 class _FlashAttention(TorchFunctionMode):

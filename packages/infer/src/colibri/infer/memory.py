@@ -18,12 +18,12 @@ from colibri.core import wan
 from colibri.core.errors import UserError
 from colibri.core.schedule import FlowSchedule
 from colibri.core.wan.decoder import encode_video
+from colibri.core.wan.dryrun import peak_bytes
 from colibri.core.wan.family import ModelFamily
 from colibri.core.wan.rollout import whole_clip
 from colibri.core.wan.rows import set_frame_rows
 from colibri.infer import device_profile, quantized
 from colibri.infer.decode import STEPS_DOWN, Say, video_parts, ways_down
-from colibri.infer.dryrun import peak_bytes
 from colibri.infer.light import Light, planned
 from colibri.infer.models import Machine, Source
 from colibri.infer.quantized import SCHEMES, About

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from colibri.core.geometry import LatentShape, VideoShape
 from colibri.core.wan.decoder import LatentStats
+from colibri.core.wan.dryrun import kept_bytes
 from colibri.core.wan.family import codec_of
 from colibri.vae import forms
 from colibri.vae.bench import counted_flops
@@ -102,20 +103,9 @@ def _teachers_work(config: TrainConfig, vae: Any, shape: LatentShape) -> int:
 
 def _saved_bytes(core: nn.Module, shape: LatentShape) -> int:
     """What one clip's forward keeps for its backward, in float32."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
     ghost = core.to("meta").requires_grad_(True)
     size = (1, shape.channels, shape.frames, shape.height, shape.width)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        video = ghost(torch.empty(size, device="meta"))
-    del video
-    return sum(kept.values())
+    return kept_bytes(lambda: ghost(torch.empty(size, device="meta")), ghost.parameters())
 
 
 def _rate(core: nn.Module, channels: int, config: TrainConfig) -> float:

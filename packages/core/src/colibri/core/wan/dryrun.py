@@ -1,4 +1,5 @@
-"""How much memory a computation holds at its fullest, found on shapes alone.
+"""How much memory a computation holds at its fullest, and what autograd keeps of one, found on
+shapes alone.
 
 It runs the very code on the meta device and counts what is allocated and freed. Fused attention
 counts its result alone, as flash kernels do. What a convolution takes beside its result is counted
@@ -7,7 +8,7 @@ as PyTorch's CPU kernels take it; a GPU's workspaces depend on its library and a
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +29,21 @@ def peak_bytes(run: Callable[[], object], device: str = "cpu", *, vae: Any = Non
     with torch.no_grad(), _FusedAttention(), ledger, brief:
         run()
     return ledger.peak
+
+
+def kept_bytes(run: Callable[[], object], weights: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps of `run` for a backward pass, those of `weights` left out."""
+    known = {_key(weight) for weight in weights}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no two have the same key
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _key(tensor) not in known:
+            kept[_key(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 @contextlib.contextmanager
