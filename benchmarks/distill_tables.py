@@ -216,25 +216,37 @@ def _teacher_row(arguments: argparse.Namespace, name: str) -> Found:
 
     steps, guidance = TEACHER[name]
 
-    def make() -> Found:
+    def load() -> tuple[wan.WanModel, Way]:
         model = wan.load(teacher_folder(arguments.teacher))
         schedule = schedule_for("euler", steps, model.family.defaults.shift)
-        way = Way(sampler="euler", schedule=schedule, guidance=guidance)
-        return {"says": name, "group": "teacher", "steps": 0, **_scores(arguments, model, way)}
+        return model, Way(sampler="euler", schedule=schedule, guidance=guidance)
 
-    return kept(arguments.work / f"{name}.json", _asked(arguments, name), make)
+    return _untrained(arguments, name, "teacher", load)
 
 
 def _shipped_row(arguments: argparse.Namespace) -> Found:
     folder = folder_of(PREFIX + STUDENT)
 
-    def make() -> Found:
+    def load() -> tuple[wan.WanModel, Way]:
         model = wan.load(folder)
-        way = Way(sampler="consistency", schedule=model.sampling_schedule())
-        return {"says": SHIPPED, "group": "shipped", "steps": 0, **_scores(arguments, model, way)}
+        return model, Way(sampler="consistency", schedule=model.sampling_schedule())
 
-    asked = _asked(arguments, SHIPPED, wan.hash_part(folder, "transformer"))
-    return kept(arguments.work / f"{SHIPPED}.json", asked, make)
+    return _untrained(arguments, SHIPPED, "shipped", load, wan.hash_part(folder, "transformer"))
+
+
+def _untrained(
+    arguments: argparse.Namespace,
+    name: str,
+    group: str,
+    load: Callable[[], tuple[wan.WanModel, Way]],
+    *bound: object,
+) -> Found:
+    """A row that is scored alone; measured again where what it is `bound` to changes."""
+
+    def make() -> Found:
+        return {"says": name, "group": group, "steps": 0, **_scores(arguments, *load())}
+
+    return kept(arguments.work / f"{name}.json", _asked(arguments, name, *bound), make)
 
 
 def _scores(arguments: argparse.Namespace, model: wan.WanModel, way: Way) -> Found:

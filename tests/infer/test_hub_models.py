@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from colibri.core.wan import hub as colibri_hub
 from colibri.infer.cli import main
 from colibri.infer.recipe import read_video
 from hub_server import COMMIT, HubServer
@@ -21,12 +20,7 @@ def hub(t2v: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         for path in t2v.rglob("*")
         if path.is_file()
     } | {"transformer/diffusion_pytorch_model.bin": b"pickle"}
-    with server.serving():
-        urls = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", urls)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(colibri_hub, "LARGE_BYTES", 10_000)
+    with server.standing_in(monkeypatch, tmp_path / "hub", large=10_000):
         yield server
 
 

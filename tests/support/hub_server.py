@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from colibri.core.wan import hub
+from huggingface_hub import constants
 
 COMMIT = "c" * 40
 LARGE = (".zip", ".safetensors", ".pth", ".bin")
@@ -41,6 +46,18 @@ class HubServer:
     logins: dict[str, set[str | None]] = field(default_factory=lambda: {"hub": set(), "cdn": set()})
     url: str = ""
     cdn: str = ""
+
+    @contextmanager
+    def standing_in(self, patch: pytest.MonkeyPatch, cache: Path, *, large: int) -> Iterator[None]:
+        """Serve in the place of the real hub, with an own cache; files from `large` bytes on are
+        fetched by us."""
+        with self.serving():
+            urls = self.url + "/{repo_id}/resolve/{revision}/{filename}"
+            patch.setattr(constants, "ENDPOINT", self.url)
+            patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", urls)
+            patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+            patch.setattr(hub, "LARGE_BYTES", large)
+            yield
 
     @contextmanager
     def serving(self) -> Iterator[None]:

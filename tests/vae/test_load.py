@@ -332,19 +332,12 @@ def test_slices_and_diffusers_tiles_decode_the_same(teacher: Any) -> None:
 def test_a_teacher_on_the_hub_is_its_vae_alone(
     vae_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from colibri.core.wan import hub as colibri_hub
     from hub_server import HubServer
-    from huggingface_hub import constants
 
     server = HubServer()
     kept = {f"vae/{path.name}": path.read_bytes() for path in vae_folder.iterdir()}
     server.files["me/wan"] = kept | {"transformer/weights.safetensors": b"large"}
-    with server.serving():
-        urls = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", urls)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(colibri_hub, "LARGE_BYTES", 1000)
+    with server.standing_in(monkeypatch, tmp_path / "hub", large=1000):
         folder = teacher_folder("me/wan", weights=False)
         assert [path.name for path in folder.iterdir()] == ["config.json"]
         folder = teacher_folder("me/wan")

@@ -60,12 +60,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         MODEL: NEEDED | UNUSED,
         ORIGINAL: OWN | {"assets/logo.png": b"png", "examples/x.pth": b"no"},
     }
-    with server.serving():
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        urls = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", urls)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(colibri_hub, "LARGE_BYTES", 100_000)
+    with server.standing_in(monkeypatch, tmp_path / "hub", large=100_000):
         yield server
 
 

@@ -55,6 +55,10 @@ class Encoded:
         self.rows = tuple(row for row in self.rows if row in pairs.shard_of)
         self.with_frame &= frozenset(self.rows)
 
+    def image_share(self, p_i2v: float) -> float:
+        """Of samples that get a first frame, where `p_i2v` of those of rows that have one do."""
+        return p_i2v * len(self.with_frame) / len(self.rows)
+
     def check_frames(self, p_i2v: float) -> None:
         """UserError where no row has the first frame that samples are to get, or, with a `p_i2v` of
         1, not every row; what is lost otherwise is said."""
@@ -75,7 +79,7 @@ class Encoded:
             "%d of %d rows have no first frame: %.1f %% of samples are image to video, not %g %%",
             lacking,
             len(self.rows),
-            100 * p_i2v * len(self.with_frame) / len(self.rows),
+            100 * self.image_share(p_i2v),
             100 * p_i2v,
         )
 

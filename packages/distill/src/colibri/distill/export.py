@@ -100,7 +100,8 @@ def _card(setup: Setup, family: ModelFamily, step: int) -> str:
     sigmas = ", ".join(f"{sigma:.6g}" for sigma in schedule.sigmas[:-1])
     every = setup.objective.every
     which = "each" if every == 1 else f"one in {every}"
-    makes = "text-to-video, image-to-video" if _image_share(setup) else "text-to-video"
+    images = setup.encoded.image_share(config.p_i2v)
+    makes = "text-to-video, image-to-video" if images else "text-to-video"
     lines = [line for line in read_log(config.out / "log.jsonl") if line["step"] < step]
     return f"""---
 library_name: diffusers
@@ -124,7 +125,7 @@ was made in `{ABOUT}`.
 | clips | {config.size[1]}x{config.size[0]}, {config.frames} frames |
 | data | {len(setup.encoded.rows):,} rows, {setup.encoded.manifest.data_hash[:16]} |
 
-{_in_diffusers(family, schedule, images=_image_share(setup) > 0)}{_curve(lines)}"""
+{_in_diffusers(family, schedule, images=images > 0)}{_curve(lines)}"""
 
 
 def _rollout_row(setup: Setup) -> str:
@@ -144,14 +145,9 @@ def _images(setup: Setup) -> str:
     if asked == 0 or with_frame == len(setup.encoded.rows):
         return f"{asked:.0%} of samples"
     return (
-        f"{100 * _image_share(setup):.3g}% of samples: {asked:.0%} of those of the {with_frame:,} "
-        "rows with a frame"
+        f"{100 * setup.encoded.image_share(asked):.3g}% of samples: {asked:.0%} of those of the "
+        f"{with_frame:,} rows with a frame"
     )
-
-
-def _image_share(setup: Setup) -> float:
-    """Of samples that were given a first frame."""
-    return setup.config.p_i2v * len(setup.encoded.with_frame) / len(setup.encoded.rows)
 
 
 def _in_diffusers(family: ModelFamily, schedule: FlowSchedule, *, images: bool) -> str:

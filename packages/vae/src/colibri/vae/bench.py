@@ -121,12 +121,14 @@ def measure(config: BenchConfig, name: str, frames: int) -> Measured:
     core = _core(name, family, config, device, dtype)
     if core.codec != family.codec:
         raise UserError(f"{name} is not for the latents of {config.family}")
-    ways: dict[forms.Choice, float] = {}
+    form, slowest = "", None
     if isinstance(core, LightDecoder):
         some = torch.randn((1, shape.channels, 2, 8, 8), device=device, dtype=dtype)
         ways = forms.fastest(core, some)
+        best = min(ways, key=ways.__getitem__)
+        form, slowest = str(best), max(ways.values()) / ways[best]
         if config.save:
-            forms.remember(core, device, min(ways, key=ways.__getitem__))
+            forms.remember(core, device, best)
     work = _work(name, core, shape, config.chunk)
     decode = _decode(name, core, config.chunk)
     size = (1, shape.channels, shape.frames, shape.height, shape.width)
@@ -153,8 +155,8 @@ def measure(config: BenchConfig, name: str, frames: int) -> Measured:
         peak_mb=peak_bytes(lambda: decode(latents), device) / 1e6,
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         torch=torch.__version__,
-        form=str(min(ways, key=ways.__getitem__)) if ways else "",
-        slowest_form=max(ways.values()) / min(ways.values()) if ways else None,
+        form=form,
+        slowest_form=slowest,
     )
 
 
